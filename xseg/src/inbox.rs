@@ -1,0 +1,129 @@
+//! The inbox of a seat: a hint that tells the receiver which slots to look at.
+//!
+//! One head word. A sender links its slot to the head it saw and puts itself there by one
+//! compare-and-swap; the receiver takes everything by one swap. Bit 0 of the head says *asleep*:
+//! the sender that replaces such a head rings the bell.
+//!
+//! What always holds:
+//! - The state word is set to QUEUED or ANSWERED before the push, so a sender killed before the
+//!   push leaves a slot that a scan of the state words finds; one killed after it leaves a bell
+//!   that was not rung, and whoever sees the death rings every bell.
+//! - The chain is not believed: a walk is bounded, every index checked, and a slot that is not
+//!   what the chain says makes the receiver scan.
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::word::SlotNo;
+
+const ASLEEP: u64 = 1;
+
+/// The record of a seat, 128 bytes: what senders touch in the first cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Member {
+    /// Bit 0 asleep, the rest the newest slot (index + 1).
+    pub head: AtomicU64,
+    /// Not 0: scan the state words at the next turn.
+    pub rescan: AtomicU32,
+    /// 0 empty, 1 alive, 2 dead with leftovers.
+    pub status: AtomicU32,
+    pad: [AtomicU64; 6],
+    /// For display.
+    pub pid: AtomicU32,
+    /// First port bound, for display.
+    pub port: AtomicU32,
+    /// Start time of the process in clock ticks after boot, for display.
+    pub start_time: AtomicU64,
+    /// Zero-padded name, for display.
+    pub name: [AtomicU64; 4],
+    spare: [AtomicU64; 2],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Member>() == 128);
+
+/// Values of [`Member::status`].
+pub mod status {
+    /// Nobody sits there.
+    pub const EMPTY: u32 = 0;
+    /// A living process sits there.
+    pub const ALIVE: u32 = 1;
+    /// Its process is dead; what it left is being swept up.
+    pub const DEAD: u32 = 2;
+}
+
+/// Puts `slot` into the inbox. True: the receiver sleeps, ring its bell.
+pub fn push<'a>(
+    head: &AtomicU64,
+    slot: SlotNo,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+) -> bool {
+    let Some(link) = next(slot) else { return false };
+    let mut seen = head.load(Ordering::Relaxed);
+    loop {
+        link.store((seen >> 1) as u32, Ordering::Relaxed);
+        // Release publishes the link (pairs with the acquire swap in `take`).
+        let new = (u64::from(slot.0) + 1) << 1;
+        match head.compare_exchange_weak(seen, new, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return seen & ASLEEP != 0,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// How a walk of the chain ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Walk {
+    /// At its end.
+    Whole,
+    /// At an index that is no slot, or after more steps than there are slots.
+    Broken,
+}
+
+/// Takes everything out of the inbox and appends it to `out`, oldest first; the receiver counts
+/// as awake from here on. `slots` bounds the walk.
+pub fn take<'a>(
+    head: &AtomicU64,
+    slots: u32,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+    out: &mut Vec<SlotNo>,
+) -> Walk {
+    if head.load(Ordering::Relaxed) == 0 {
+        return Walk::Whole;
+    }
+    // Acquire: pairs with the release of `push`, so the links are there.
+    let taken = head.swap(0, Ordering::AcqRel) >> 1;
+    let first = out.len();
+    let mut at = taken;
+    let mut walk = Walk::Whole;
+    while at != 0 {
+        let slot = SlotNo((at - 1).min(u64::from(u32::MAX)) as u32);
+        let link = next(slot);
+        let (Some(link), true) = (link, out.len() - first < slots as usize) else {
+            walk = Walk::Broken;
+            break;
+        };
+        out.push(slot);
+        at = u64::from(link.load(Ordering::Relaxed));
+    }
+    out[first..].reverse();
+    walk
+}
+
+/// Says that the receiver goes to sleep. False: something is there, do not sleep.
+pub fn doze(head: &AtomicU64) -> bool {
+    match head.compare_exchange(0, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => true,
+        Err(now) => now == ASLEEP,
+    }
+}
+
+/// Says that the receiver is awake again, whatever woke it.
+pub fn wake(head: &AtomicU64) {
+    let _ = head.compare_exchange(ASLEEP, 0, Ordering::AcqRel, Ordering::Acquire);
+}
+
+/// Whether something is there to take.
+pub fn has_mail(head: &AtomicU64) -> bool {
+    head.load(Ordering::Acquire) > ASLEEP
+}

@@ -1,0 +1,396 @@
+//! The request record: what a slot says about its request, field by field.
+//!
+//! What always holds:
+//! - Every field is an atomic, read and written relaxed: the state word's release and acquire
+//!   order them. So a client that scribbles while a peer reads makes a wrong value, not undefined
+//!   behaviour.
+//! - A server reads the record once, into a private [`Request`], and never looks again.
+//! - Names and types of the fields are those of the original (spec/protocol.md section 1), the
+//!   offsets are ours: what a hop touches stands in the first two cache lines.
+
+use crate::name::{Name, TARGET_LEN_MAX};
+use crate::protocol::{self, NO_PORT, PortNo};
+use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::word::StateCell;
+
+const TARGET_WORDS: usize = TARGET_LEN_MAX / 8;
+
+/// One request slot, 512 bytes.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Slot {
+    /// Who holds the slot, and what it is.
+    pub state: StateCell,
+    /// The next slot in the inbox it was pushed to (index + 1, 0 ends the chain).
+    pub next: AtomicU32,
+    targetlen: AtomicU32,
+    op: AtomicU32,
+    xstate: AtomicU32,
+    flags: AtomicU32,
+    errno: AtomicU32,
+    offset: AtomicU64,
+    size: AtomicU64,
+    serviced: AtomicU64,
+    tag: AtomicU32,
+    attempt: AtomicU32,
+
+    v0_size: AtomicU64,
+    data: AtomicU64,
+    datalen: AtomicU64,
+    lease: AtomicU64,
+    root: AtomicU64,
+    src: AtomicU32,
+    dst: AtomicU32,
+    transit: AtomicU32,
+    reserved: AtomicU32,
+    deadline: AtomicU64,
+
+    serial: AtomicU64,
+    task: AtomicU64,
+    spare: [AtomicU64; 14],
+
+    target: [AtomicU64; TARGET_WORDS],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slot>() == 512);
+
+/// Changes whenever the fields above move.
+#[cfg(not(loom))]
+pub(crate) const FIELDS_HASH: u64 = (std::mem::offset_of!(Slot, target) as u64) << 32
+    | (std::mem::offset_of!(Slot, data) as u64) << 16
+    | std::mem::offset_of!(Slot, serial) as u64;
+#[cfg(loom)]
+pub(crate) const FIELDS_HASH: u64 = 0;
+
+/// Where data lies: (region, offset), never a pointer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Address {
+    /// 0 is the public region, 1 the peers' own.
+    pub region: u8,
+    /// Bytes from the start of the region.
+    pub offset: u64,
+}
+
+const OFFSET_BITS: u32 = 56;
+
+impl Address {
+    fn encode(self) -> u64 {
+        u64::from(self.region) << OFFSET_BITS | self.offset & ((1 << OFFSET_BITS) - 1)
+    }
+
+    fn decode(bits: u64) -> Address {
+        Address {
+            region: (bits >> OFFSET_BITS) as u8,
+            offset: bits & ((1 << OFFSET_BITS) - 1),
+        }
+    }
+}
+
+/// A private copy of a request. Nothing in it is believed: numbers, lengths and addresses are
+/// as the sender wrote them.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// An [`protocol::Operation`] number, or any other.
+    pub op: u32,
+    /// [`protocol::flags`].
+    pub flags: u32,
+    /// The volume or object.
+    pub target: Name,
+    /// Bytes from the start of the target (or operation specific).
+    pub offset: u64,
+    /// Bytes (or operation specific).
+    pub size: u64,
+    /// Size of a v0 map's volume, or [`protocol::V0_SIZE_UNKNOWN`].
+    pub v0_size: u64,
+    /// Where the data is.
+    pub data: Address,
+    /// Bytes of the data.
+    pub datalen: u64,
+    /// The port it comes from, for display.
+    pub src: PortNo,
+    /// The port it was sent to.
+    pub dst: PortNo,
+    /// The volume's tag (between peers), 0 for none.
+    pub tag: u32,
+    /// The lease generation under which it was sent (between peers).
+    pub lease: u64,
+    /// How many servers died over it.
+    pub attempt: u32,
+    /// The client's request that it is part of (between peers): slot index + 1.
+    pub root: u64,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            op: 0,
+            flags: 0,
+            target: Name::EMPTY,
+            offset: 0,
+            size: 0,
+            v0_size: protocol::V0_SIZE_UNKNOWN,
+            data: Address::default(),
+            datalen: 0,
+            src: NO_PORT,
+            dst: NO_PORT,
+            tag: 0,
+            lease: 0,
+            attempt: 0,
+            root: 0,
+        }
+    }
+}
+
+impl Request {
+    /// A request for `op` on `target`, everything else unset.
+    pub fn new(op: protocol::Operation, target: Name) -> Request {
+        Request {
+            op: op as u32,
+            target,
+            ..Request::default()
+        }
+    }
+
+    /// The operation, if the number is one.
+    pub fn operation(&self) -> Option<protocol::Operation> {
+        protocol::Operation::from_number(self.op)
+    }
+
+    /// Whether every flag of `mask` is set.
+    pub fn has(&self, mask: u32) -> bool {
+        self.flags & mask == mask
+    }
+}
+
+/// What a server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// 0, or why it failed (Linux errno).
+    pub errno: u32,
+    /// Bytes done (or operation specific); 0 on failure.
+    pub serviced: u64,
+    /// The volume's tag (between peers).
+    pub tag: u32,
+    /// The lease generation granted (between peers), 0 for none.
+    pub lease: u64,
+}
+
+impl Answer {
+    /// Success.
+    pub fn served(serviced: u64) -> Answer {
+        Answer {
+            serviced,
+            ..Answer::default()
+        }
+    }
+
+    /// Failure. `errno` 0 is no reason; it becomes EIO.
+    pub fn failed(errno: i32) -> Answer {
+        let errno = if errno <= 0 { libc::EIO } else { errno };
+        Answer {
+            errno: errno as u32,
+            ..Answer::default()
+        }
+    }
+
+    /// Success, or the errno.
+    pub fn result(&self) -> Result<u64, i32> {
+        match self.errno {
+            0 => Ok(self.serviced),
+            errno => Err(i32::try_from(errno).unwrap_or(libc::EIO)),
+        }
+    }
+}
+
+impl Slot {
+    /// An empty slot outside a segment, for models and tests.
+    pub fn detached() -> Slot {
+        Slot {
+            state: StateCell::new(),
+            next: AtomicU32::new(0),
+            targetlen: AtomicU32::new(0),
+            op: AtomicU32::new(0),
+            xstate: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
+            errno: AtomicU32::new(0),
+            offset: AtomicU64::new(0),
+            size: AtomicU64::new(0),
+            serviced: AtomicU64::new(0),
+            tag: AtomicU32::new(0),
+            attempt: AtomicU32::new(0),
+            v0_size: AtomicU64::new(0),
+            data: AtomicU64::new(0),
+            datalen: AtomicU64::new(0),
+            lease: AtomicU64::new(0),
+            root: AtomicU64::new(0),
+            src: AtomicU32::new(0),
+            dst: AtomicU32::new(0),
+            transit: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+            deadline: AtomicU64::new(0),
+            serial: AtomicU64::new(0),
+            task: AtomicU64::new(0),
+            spare: std::array::from_fn(|_| AtomicU64::new(0)),
+            target: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Writes the record; only the slot's owner, before it submits.
+    pub(crate) fn write_request(&self, request: &Request) {
+        self.op.store(request.op, Relaxed);
+        self.xstate.store(0, Relaxed);
+        self.flags.store(request.flags, Relaxed);
+        self.errno.store(0, Relaxed);
+        self.offset.store(request.offset, Relaxed);
+        self.size.store(request.size, Relaxed);
+        self.serviced.store(0, Relaxed);
+        self.tag.store(request.tag, Relaxed);
+        self.attempt.store(request.attempt, Relaxed);
+        self.v0_size.store(request.v0_size, Relaxed);
+        self.write_data(request.data, request.datalen);
+        self.lease.store(request.lease, Relaxed);
+        self.root.store(request.root, Relaxed);
+        self.src.store(request.src, Relaxed);
+        self.dst.store(request.dst, Relaxed);
+        self.write_target(&request.target);
+    }
+
+    fn write_target(&self, target: &Name) {
+        self.targetlen.store(target.len() as u32, Relaxed);
+        for (cell, chunk) in self.target.iter().zip(target.chunks(8)) {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            cell.store(u64::from_ne_bytes(bytes), Relaxed);
+        }
+    }
+
+    /// Points the record at other data: the owner before submitting, or a server that enlarges
+    /// the buffer for its reply.
+    pub(crate) fn write_data(&self, data: Address, datalen: u64) {
+        self.data.store(data.encode(), Relaxed);
+        self.datalen.store(datalen, Relaxed);
+    }
+
+    /// Where the data is now, and how long it is.
+    pub(crate) fn read_data(&self) -> (Address, u64) {
+        (
+            Address::decode(self.data.load(Relaxed)),
+            self.datalen.load(Relaxed),
+        )
+    }
+
+    /// Copies the record; `None` when the target's length is out of range.
+    pub(crate) fn read_request(&self) -> Option<Request> {
+        let (data, datalen) = self.read_data();
+        Some(Request {
+            op: self.op.load(Relaxed),
+            flags: self.flags.load(Relaxed),
+            target: self.read_target()?,
+            offset: self.offset.load(Relaxed),
+            size: self.size.load(Relaxed),
+            v0_size: self.v0_size.load(Relaxed),
+            data,
+            datalen,
+            src: self.src.load(Relaxed),
+            dst: self.dst.load(Relaxed),
+            tag: self.tag.load(Relaxed),
+            lease: self.lease.load(Relaxed),
+            attempt: self.attempt.load(Relaxed),
+            root: self.root.load(Relaxed),
+        })
+    }
+
+    fn read_target(&self) -> Option<Name> {
+        let len = self.targetlen.load(Relaxed) as usize;
+        if len > TARGET_LEN_MAX {
+            return None;
+        }
+        let mut bytes = [0; TARGET_LEN_MAX];
+        for (chunk, cell) in bytes
+            .chunks_exact_mut(8)
+            .zip(&self.target)
+            .take(len.div_ceil(8))
+        {
+            chunk.copy_from_slice(&cell.load(Relaxed).to_ne_bytes());
+        }
+        Name::new(&bytes[..len])
+    }
+
+    /// Writes the answer; only the server that holds the slot, before it answers.
+    pub(crate) fn write_answer(&self, answer: &Answer) {
+        let failed = answer.errno != 0;
+        let state = if failed {
+            protocol::state::FAILED
+        } else {
+            protocol::state::SERVED
+        };
+        self.xstate.store(state, Relaxed);
+        self.errno.store(answer.errno, Relaxed);
+        self.serviced
+            .store(if failed { 0 } else { answer.serviced }, Relaxed);
+        self.tag.store(answer.tag, Relaxed);
+        self.lease.store(answer.lease, Relaxed);
+    }
+
+    /// Copies the answer.
+    pub(crate) fn read_answer(&self) -> Answer {
+        Answer {
+            errno: self.errno.load(Relaxed),
+            serviced: self.serviced.load(Relaxed),
+            tag: self.tag.load(Relaxed),
+            lease: self.lease.load(Relaxed),
+        }
+    }
+
+    /// One more server died over this request.
+    pub(crate) fn count_attempt(&self) {
+        self.attempt.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_it_was_written() {
+        let slot = Slot::detached();
+        let target = Name::try_from("volume-one").unwrap();
+        let request = Request {
+            offset: 7,
+            size: 8,
+            data: Address {
+                region: 1,
+                offset: 4096,
+            },
+            datalen: 8,
+            tag: 3,
+            lease: 9,
+            root: 4,
+            ..Request::new(protocol::Operation::Write, target)
+        };
+        slot.write_request(&request);
+        let read = slot.read_request().unwrap();
+        assert_eq!(format!("{read:?}"), format!("{request:?}"));
+    }
+
+    #[test]
+    fn a_target_length_that_lies_is_refused() {
+        let slot = Slot::detached();
+        slot.targetlen.store(257, Relaxed);
+        assert!(slot.read_request().is_none());
+    }
+
+    #[test]
+    fn a_failed_answer_services_nothing() {
+        let slot = Slot::detached();
+        slot.write_answer(&Answer {
+            errno: 5,
+            serviced: 4096,
+            ..Answer::default()
+        });
+        assert_eq!(slot.read_answer().result(), Err(5));
+        assert_eq!(slot.read_answer().serviced, 0);
+    }
+}
