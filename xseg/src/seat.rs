@@ -479,6 +479,9 @@ impl Seat {
             request.tag = 0;
             request.lease = 0;
             request.root = u64::from(token.slot.0) + 1;
+            if request.attempt == 0 {
+                self.set_mark(request.root, 0);
+            }
         }
         if request.datalen > 0
             && self
@@ -602,6 +605,23 @@ impl Seat {
             self.wake();
         }
         asleep
+    }
+
+    /// The same while a predecessor's requests are under way: what comes in besides their answers
+    /// is left for later, found by the scan that follows the recovery.
+    pub fn doze_for_recovery(&self) -> bool {
+        for member in self.regions.iter().filter_map(|r| r.segment.member(self.no)) {
+            let mail = inbox::has_mail(&member.head);
+            if mail {
+                member.head.store(0, Ordering::SeqCst);
+                member.rescan.store(1, Ordering::SeqCst);
+            }
+            if mail || !inbox::doze(&member.head) {
+                self.wake();
+                return false;
+            }
+        }
+        true
     }
 
     /// Says that I am awake.

@@ -42,8 +42,8 @@ pub struct Slot {
     src: AtomicU32,
     dst: AtomicU32,
     transit: AtomicU32,
-    reserved: AtomicU32,
-    deadline: AtomicU64,
+    block_size: AtomicU32,
+    volume_size: AtomicU64,
 
     serial: AtomicU64,
     task: AtomicU64,
@@ -172,8 +172,12 @@ pub struct Answer {
     pub serviced: u64,
     /// The volume's tag (between peers).
     pub tag: u32,
-    /// The lease generation granted (between peers), 0 for none.
+    /// The lease granted (between peers), 0 for none.
     pub lease: u64,
+    /// MAPR, MAPW, between peers: bytes of the volume.
+    pub volume_size: u64,
+    /// MAPR, MAPW, between peers: bytes of its blocks.
+    pub block_size: u32,
 }
 
 impl Answer {
@@ -227,8 +231,8 @@ impl Slot {
             src: AtomicU32::new(0),
             dst: AtomicU32::new(0),
             transit: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
-            deadline: AtomicU64::new(0),
+            block_size: AtomicU32::new(0),
+            volume_size: AtomicU64::new(0),
             serial: AtomicU64::new(0),
             task: AtomicU64::new(0),
             spare: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -331,6 +335,8 @@ impl Slot {
             .store(if failed { 0 } else { answer.serviced }, Relaxed);
         self.tag.store(answer.tag, Relaxed);
         self.lease.store(answer.lease, Relaxed);
+        self.volume_size.store(answer.volume_size, Relaxed);
+        self.block_size.store(answer.block_size, Relaxed);
     }
 
     /// Copies the answer.
@@ -340,6 +346,8 @@ impl Slot {
             serviced: self.serviced.load(Relaxed),
             tag: self.tag.load(Relaxed),
             lease: self.lease.load(Relaxed),
+            volume_size: self.volume_size.load(Relaxed),
+            block_size: self.block_size.load(Relaxed),
         }
     }
 

@@ -1,0 +1,208 @@
+//! One peer's place: its seat, the requests it waits for, its buffers.
+//!
+//! A desk is a handle; its clones name the same place, within one thread. Peers that are state
+//! machines send under a token and get `Peer::reply`; multi-step operations await [`Desk::call`].
+//! A call is never abandoned: its future runs to the reply, because buffers that the request
+//! names are in use until then.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use xseg::protocol::PortNo;
+use xseg::seat::{PRIVATE, RequestId};
+use xseg::slot::Address;
+use xseg::{Answer, Event, Extent, Incoming, Request, Seat, Ticket};
+
+/// Who waits for a reply.
+enum Waiter {
+    Nobody,
+    Token(u64),
+    Call(Rc<RefCell<Call>>),
+}
+
+#[derive(Default)]
+struct Call {
+    answer: Option<Answer>,
+    waker: Option<Waker>,
+}
+
+struct Inner {
+    seat: Seat,
+    waiters: Vec<Waiter>,
+    asked: usize,
+}
+
+/// A peer's place.
+#[derive(Clone)]
+pub struct Desk(Rc<RefCell<Inner>>);
+
+impl Desk {
+    /// A desk over a peer's seat (one with a private region).
+    pub fn new(seat: Seat) -> Desk {
+        let slots = seat.segment(PRIVATE).map_or(0, |s| s.layout().spec.slots);
+        let waiters = (0..slots).map(|_| Waiter::Nobody).collect();
+        Desk(Rc::new(RefCell::new(Inner { seat, waiters, asked: 0 })))
+    }
+
+    /// Does something with the seat itself.
+    pub fn with_seat<T>(&self, act: impl FnOnce(&mut Seat) -> T) -> T {
+        act(&mut self.0.borrow_mut().seat)
+    }
+
+    /// How many of its requests are unanswered.
+    pub fn asked(&self) -> usize {
+        self.0.borrow().asked
+    }
+
+    /// Sends `request` to the peer at `port`; the answer comes as `Peer::reply(token, ..)`.
+    pub fn send(&self, port: PortNo, request: &Request, token: u64) -> Result<(), i32> {
+        self.0.borrow_mut().ask(port, request, Waiter::Token(token))
+    }
+
+    /// Sends `request` to the peer at `port` and awaits the answer. The caller keeps the data's
+    /// buffer until then.
+    pub async fn call(&self, port: PortNo, request: &Request) -> Answer {
+        let call = Rc::new(RefCell::new(Call::default()));
+        let asked = self.0.borrow_mut().ask(port, request, Waiter::Call(call.clone()));
+        if let Err(errno) = asked {
+            return Answer::failed(errno);
+        }
+        poll_fn(|cx| {
+            let mut call = call.borrow_mut();
+            match call.answer.take() {
+                Some(answer) => Poll::Ready(answer),
+                None => {
+                    call.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, incoming: Incoming, answer: Answer) {
+        self.0.borrow_mut().seat.answer(incoming, answer);
+    }
+
+    /// The data of a request that this peer serves, as checked when it was read.
+    pub fn data(&self, incoming: &Incoming, request: &Request) -> Option<Extent> {
+        let inner = self.0.borrow();
+        inner.seat.extent(incoming.id().region, request.data, request.datalen)
+    }
+
+    /// Any data that a request from this peer may name.
+    pub fn extent(&self, address: Address, len: u64) -> Option<Extent> {
+        self.0.borrow().seat.extent(PRIVATE, address, len)
+    }
+
+    /// Puts `bytes` where the sender of a request finds its reply: into its own buffer when they
+    /// fit, else into a larger one that becomes the sender's. Err: no such buffer is free.
+    pub fn reply_bytes(
+        &self,
+        incoming: &Incoming,
+        request: &Request,
+        bytes: &[u8],
+    ) -> Result<(), i32> {
+        let len = bytes.len() as u64;
+        let mut inner = self.0.borrow_mut();
+        let region = incoming.id().region;
+        if request.datalen >= len {
+            let own = inner.seat.extent(region, request.data, len).ok_or(libc::EFAULT)?;
+            own.fill(bytes);
+            return Ok(());
+        }
+        let larger = inner
+            .seat
+            .take_buffer_for(incoming.owner(), region, len)
+            .ok_or(libc::ENOBUFS)?;
+        larger.fill(bytes);
+        inner.seat.replace_data(incoming, larger.address(), len);
+        Ok(())
+    }
+
+    /// A private buffer of `len` bytes; ENOBUFS when none is free.
+    pub fn scratch(&self, len: u64) -> Result<Scratch, i32> {
+        let extent = self.0.borrow_mut().seat.take_buffer(PRIVATE, len.max(1)).ok_or(libc::ENOBUFS)?;
+        Ok(Scratch { desk: self.clone(), extent })
+    }
+
+    /// Takes what came in: requests into `requests`, the tokens of answered sends into `replies`;
+    /// answered calls wake their tasks. True: something came in.
+    pub(crate) fn receive(
+        &self,
+        events: &mut Vec<Event>,
+        requests: &mut Vec<Incoming>,
+        replies: &mut Vec<(u64, Answer)>,
+    ) -> bool {
+        let mut inner = self.0.borrow_mut();
+        events.clear();
+        let any = inner.seat.poll(events);
+        for event in events.drain(..) {
+            match event {
+                Event::Request(incoming) => requests.push(incoming),
+                Event::Reply(ticket, answer) => {
+                    if let Some(token) = inner.settle(ticket, answer) {
+                        replies.push((token, answer));
+                    }
+                }
+            }
+        }
+        any
+    }
+}
+
+impl Inner {
+    fn ask(&mut self, port: PortNo, request: &Request, waiter: Waiter) -> Result<(), i32> {
+        let ticket = self.seat.claim(PRIVATE).ok_or(libc::EAGAIN)?;
+        let id: RequestId = ticket.id();
+        self.waiters[id.slot.0 as usize] = waiter;
+        self.asked += 1;
+        let sent = self.seat.submit(ticket, port, request);
+        if let Err(errno) = sent {
+            self.waiters[id.slot.0 as usize] = Waiter::Nobody;
+            self.asked -= 1;
+            return Err(errno);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, ticket: Ticket, answer: Answer) -> Option<u64> {
+        let slot = ticket.id().slot.0 as usize;
+        self.seat.release(ticket);
+        self.asked -= 1;
+        match std::mem::replace(&mut self.waiters[slot], Waiter::Nobody) {
+            Waiter::Nobody => None,
+            Waiter::Token(token) => Some(token),
+            Waiter::Call(call) => {
+                let mut call = call.borrow_mut();
+                call.answer = Some(answer);
+                if let Some(waker) = call.waker.take() {
+                    waker.wake();
+                }
+                None
+            }
+        }
+    }
+}
+
+/// A private buffer, given back when dropped: only after every request that names it is answered.
+pub struct Scratch {
+    desk: Desk,
+    extent: Extent,
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = Extent;
+    fn deref(&self) -> &Extent {
+        &self.extent
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let address = self.extent.address();
+        self.desk.0.borrow_mut().seat.give_buffer_back(address);
+    }
+}
