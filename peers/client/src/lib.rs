@@ -1,1 +1,19 @@
-//! Placeholder opening; replaced as the crate is built.
+//! The client of a node: what endpoints, tools and programs use.
+//!
+//! - [`core`]: requests under way on one seat, without waiting: for event loops;
+//! - [`wait`]: waiting for them: a short spin, then the bell;
+//! - [`Client`]: the operations on volumes, blocking;
+//! - [`volume`]: [`Volume`], a handle to read and write, blocking or as futures;
+//! - [`error`]: what can go wrong, as a kind and a sentence.
+
+mod client;
+pub mod core;
+pub mod error;
+pub mod volume;
+pub mod wait;
+
+pub use client::{Client, Hint, Ports};
+pub use core::{Core, Done};
+pub use error::{Error, ErrorKind};
+pub use volume::{BlockStatus, Volume};
+pub use xseg::Name;
