@@ -37,7 +37,7 @@ pub mod tool_name;
 pub use codec::{decode, encode, encode_one};
 pub use entry::{Entry, EntryFlags, Owner};
 pub use error::{EntryFault, FormatError};
-pub use geometry::{BlockSize, Geometry};
+pub use geometry::{BlockSize, Geometry, Piece};
 pub use header::{Epoch, Header, MapFlags};
 pub use layout::{MapLayout, MapObject, PageNo, Place, Version};
 pub use list::{Listing, classify, shown_name};

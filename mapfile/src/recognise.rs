@@ -199,6 +199,9 @@ impl V0Tail {
 
     /// Counts the entries, given the bytes of [`V0Tail::range`]. Only zeros at the very end that
     /// are less than a sector are padding. The first missing hash is an error otherwise.
+    ///
+    /// A file of whole sectors that lost its last few hashes looks like a padded one; only a
+    /// given size tells them apart.
     pub fn settle(&self, tail: &[u8]) -> Result<Geometry, FormatError> {
         let range = self.range();
         let (have, need) = (tail.len() as u64, range.end - range.start);
