@@ -3,7 +3,8 @@
 //! Keys are compared without case, sections with it; `key = value` and `key: value`; lines that
 //! begin with `#` or `;` are comments, and ` ;` ends a value; an indented line goes on with the
 //! value above it; a key given twice has its last value; `[DEFAULT]` lends its keys to every
-//! section. `%` stands for itself.
+//! section. `%` stands for itself. Unlike there, a line that begins with `[` opens a section even
+//! when it is indented.
 //!
 //! The `configparser` crate does the reading but keeps no line numbers. So every line carries
 //! its own number through it, behind a character that no configuration holds, and the number
@@ -103,9 +104,17 @@ impl Ini {
 fn with_line_numbers(text: &str) -> String {
     let tagged = text.lines().zip(1u32..).map(|(line, number)| match line.trim() {
         "" => "\n".into(),
-        _ => format!("{}{TAG}{number}\n", line.replace(TAG, " ")),
+        _ => format!("{}{TAG}{number}\n", header_alone(line).replace(TAG, " ")),
     });
     tagged.collect()
+}
+
+/// `[NAME]` without what follows it: the parser would look for the last bracket of the line.
+fn header_alone(line: &str) -> &str {
+    match line.find(']') {
+        Some(end) if line.starts_with('[') => &line[..=end],
+        _ => line,
+    }
 }
 
 /// Takes one line's text and number apart; drops a ` ;` comment.
@@ -181,7 +190,8 @@ mod tests {
     fn the_dialect_is_pythons() {
         let text = "# comment\n; another\n[DEFAULT]\nlent = 5\n\n[ARCHIPELAGO]\nUser = root\n\
                     group: root ; who\npath = /a;b#c\nempty =\nROLES = one two\n   three\n\
-                    \n\t# inside\n  four\nlast = 1\nLAST = 2\nlast_url = a:b=c\n[archipelago]\nx=%(y)s\n";
+                    \n\t# inside\n  four\nlast = 1\nLAST = 2\nlast_url = a:b=c\n\
+                    [archipelago] ; not [B]\n  x=%(y)s\n  z : [1]\n";
         let ini = parse(text).unwrap();
         let table = [
             ("user", "root", 7),
@@ -198,6 +208,7 @@ mod tests {
             assert_eq!(ini.get("ARCHIPELAGO", key), Some(&entry), "{key}");
         }
         assert_eq!(ini.get("archipelago", "x").unwrap().text, "%(y)s");
+        assert_eq!(ini.get("archipelago", "z").unwrap().text, "[1]");
         assert_eq!(ini.get("archipelago", "user"), None);
     }
 

@@ -1,7 +1,7 @@
 //! One peer of a node, whether a file or a command line described it.
 //!
 //! A field's comment explains the key of the same name (`spec/cli.md` section 3). A [`Role`] that
-//! this crate hands out has passed [`Role::check`], so nobody checks a number twice.
+//! this crate hands out has passed `Role::check`, so nobody checks a number twice.
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 //!
 //! Dynports stand before ports, whatever the original's manual says (`spec/cli.md` section 4).
 //! A partial text such as `posix:archipelago:` is enough to join a segment; the defaults fill
-//! the rest (section 5). A value of [`SegmentSpec`] has always passed [`SegmentSpec::check`].
+//! the rest (section 5). What this crate parsed or read is within the limits below.
 
 use std::fmt;
 use std::str::FromStr;

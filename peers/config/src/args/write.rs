@@ -12,6 +12,9 @@ use crate::role::{
 };
 
 /// The arguments of the role's executable, without `argv[0]`.
+///
+/// The owner's default is written out, as the original did, so that it is read back as a
+/// `unique_str` of its own.
 pub fn command_line(role: &Role, generic: &Generic) -> Vec<OsString> {
     let mut line = Line::default();
     if let RoleKind::Poold(poold) = &role.kind {
