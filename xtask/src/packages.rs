@@ -32,7 +32,10 @@ pub(crate) fn ensure(install: bool) -> io::Result<bool> {
     if install && can_install {
         return apt_get(&["update"]).and_then(|updated| Ok(updated && install_all(&missing)?));
     }
-    println!("not installed, so the tests that need it will be skipped: {}", missing.join(" "));
+    println!(
+        "not installed, so the tests that need it will be skipped: {}",
+        missing.join(" ")
+    );
     Ok(true)
 }
 
@@ -45,7 +48,10 @@ fn missing<'a>(list: &'a str, search_path: &OsStr) -> Vec<&'a str> {
 fn packages(list: &str) -> impl Iterator<Item = Package<'_>> {
     list.lines().filter_map(|line| {
         let mut words = line.split('#').next()?.split_whitespace();
-        Some(Package { name: words.next()?, proof: words.next()? })
+        Some(Package {
+            name: words.next()?,
+            proof: words.next()?,
+        })
     })
 }
 
@@ -55,7 +61,9 @@ fn is_there(proof: &str, search_path: &OsStr) -> bool {
         return Path::new(proof).exists();
     }
     let system = ["/usr/sbin", "/sbin"].map(Into::into);
-    env::split_paths(search_path).chain(system).any(|dir| dir.join(proof).is_file())
+    env::split_paths(search_path)
+        .chain(system)
+        .any(|dir| dir.join(proof).is_file())
 }
 
 fn install_all(names: &[&str]) -> io::Result<bool> {
@@ -66,7 +74,9 @@ fn install_all(names: &[&str]) -> io::Result<bool> {
 
 fn apt_get(arguments: &[&str]) -> io::Result<bool> {
     let mut command = Command::new("apt-get");
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     Ok(command.status()?.success())
 }
 
@@ -90,6 +100,9 @@ mod tests {
             "# comment\npresent tool # why\nfile {}\nabsent no-such-program\nlost /no/such/file\n",
             program.display()
         );
-        assert_eq!(missing(&list, folder.path().as_os_str()), ["absent", "lost"]);
+        assert_eq!(
+            missing(&list, folder.path().as_os_str()),
+            ["absent", "lost"]
+        );
     }
 }

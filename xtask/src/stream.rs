@@ -17,17 +17,24 @@ fn run_into(
     output: impl Write,
     errors: impl Write + Send,
 ) -> io::Result<(Tally, bool)> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
         let errors = scope.spawn(|| pass_on(stderr, errors, &tally));
         let output = pass_on(stdout, output, &tally);
-        let errors = errors.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let errors = errors
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         output.and(errors)
     })?;
     let success = child.wait()?.success();
-    let tally = tally.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let tally = tally
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     Ok((tally, success))
 }
 
@@ -40,7 +47,10 @@ fn pass_on(from: Option<impl Read>, mut to: impl Write, tally: &Mutex<Tally>) ->
         to.write_all(&line)?;
         to.flush()?;
         let text = String::from_utf8_lossy(&line);
-        tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).see(text.trim_end());
+        tally
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .see(text.trim_end());
         line.clear();
     }
     Ok(())

@@ -38,7 +38,9 @@ impl Tally {
     }
 
     fn see_count(&mut self, count: &str) {
-        let Some((number, what)) = count.trim().split_once(' ') else { return };
+        let Some((number, what)) = count.trim().split_once(' ') else {
+            return;
+        };
         let number: u64 = number.parse().unwrap_or(0);
         match what {
             "passed" => self.returned += number,
@@ -71,7 +73,12 @@ impl AddAssign for Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = self.returned.saturating_sub(self.skips);
-        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, self.ignored + self.skips)
+        write!(
+            f,
+            "{passed} passed, {} failed, {} skipped",
+            self.failed,
+            self.ignored + self.skips
+        )
     }
 }
 

@@ -28,12 +28,24 @@ struct Step {
 /// In the order of what they cost. The models have a folder of their own, because their
 /// `RUSTFLAGS` would make cargo build everything again, twice for each run.
 const STEPS: [Step; 4] = [
-    Step { arguments: "fmt --all --check", environment: &[] },
-    Step { arguments: "clippy --workspace --all-targets -- -D warnings", environment: &[] },
-    Step { arguments: "test --workspace --no-fail-fast", environment: &[] },
+    Step {
+        arguments: "fmt --all --check",
+        environment: &[],
+    },
+    Step {
+        arguments: "clippy --workspace --all-targets -- -D warnings",
+        environment: &[],
+    },
+    Step {
+        arguments: "test --workspace --no-fail-fast",
+        environment: &[],
+    },
     Step {
         arguments: "test -p xseg --release --lib loom",
-        environment: &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", "target/loom")],
+        environment: &[
+            ("RUSTFLAGS", "--cfg loom"),
+            ("CARGO_TARGET_DIR", "target/loom"),
+        ],
     },
 ];
 
@@ -56,7 +68,9 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         total += tally;
     }
     println!();
-    failures.iter().for_each(|failure| println!("failed: {failure}"));
+    failures
+        .iter()
+        .for_each(|failure| println!("failed: {failure}"));
     println!("{total}");
     Ok(!total.any_failed())
 }
@@ -70,7 +84,9 @@ fn failed_step() -> Tally {
 impl Step {
     fn command(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(self.arguments.split(' ')).envs(self.environment.iter().copied());
+        command
+            .args(self.arguments.split(' '))
+            .envs(self.environment.iter().copied());
         command.current_dir(workspace());
         command
     }
@@ -79,5 +95,7 @@ impl Step {
 /// The root of the workspace: cargo tells where this package is, one folder below.
 fn workspace() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    package.and_then(|dir| dir.parent().map(PathBuf::from)).unwrap_or_else(|| ".".into())
+    package
+        .and_then(|dir| dir.parent().map(PathBuf::from))
+        .unwrap_or_else(|| ".".into())
 }

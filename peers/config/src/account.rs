@@ -55,14 +55,20 @@ impl Caller {
     pub fn user(&self) -> UserAccount {
         let known = User::from_uid(Uid::from_raw(self.uid)).ok().flatten();
         let name = known.map_or_else(|| self.uid.to_string(), |user| user.name);
-        UserAccount { name, uid: self.uid }
+        UserAccount {
+            name,
+            uid: self.uid,
+        }
     }
 
     /// The caller's group.
     pub fn group(&self) -> GroupAccount {
         let known = Group::from_gid(Gid::from_raw(self.gid)).ok().flatten();
         let name = known.map_or_else(|| self.gid.to_string(), |group| group.name);
-        GroupAccount { name, gid: self.gid }
+        GroupAccount {
+            name,
+            gid: self.gid,
+        }
     }
 
     /// Whether the caller may name this user in a configuration.
@@ -79,13 +85,19 @@ impl Caller {
 /// The user of that name, if there is one.
 pub(crate) fn find_user(name: &str) -> Option<UserAccount> {
     let user = User::from_name(name).ok().flatten()?;
-    Some(UserAccount { name: user.name, uid: user.uid.as_raw() })
+    Some(UserAccount {
+        name: user.name,
+        uid: user.uid.as_raw(),
+    })
 }
 
 /// The group of that name, if there is one.
 pub(crate) fn find_group(name: &str) -> Option<GroupAccount> {
     let group = Group::from_name(name).ok().flatten()?;
-    Some(GroupAccount { name: group.name, gid: group.gid.as_raw() })
+    Some(GroupAccount {
+        name: group.name,
+        gid: group.gid.as_raw(),
+    })
 }
 
 #[cfg(test)]
@@ -94,18 +106,39 @@ mod tests {
 
     #[test]
     fn only_root_may_be_somebody_else() {
-        let user = Caller { uid: 1000, gid: 1000, groups: vec![1000, 44] };
-        let root = Caller { uid: 0, gid: 0, groups: vec![] };
-        let somebody = UserAccount { name: "daemon".into(), uid: 1 };
-        let video = GroupAccount { name: "video".into(), gid: 44 };
-        let daemon = GroupAccount { name: "daemon".into(), gid: 1 };
+        let user = Caller {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![1000, 44],
+        };
+        let root = Caller {
+            uid: 0,
+            gid: 0,
+            groups: vec![],
+        };
+        let somebody = UserAccount {
+            name: "daemon".into(),
+            uid: 1,
+        };
+        let video = GroupAccount {
+            name: "video".into(),
+            gid: 44,
+        };
+        let daemon = GroupAccount {
+            name: "daemon".into(),
+            gid: 1,
+        };
         assert!(!user.may_be(&somebody) && root.may_be(&somebody));
         assert!(user.may_join(&video) && !user.may_join(&daemon) && root.may_join(&daemon));
     }
 
     #[test]
     fn a_number_without_a_name_is_its_own_name() {
-        let nobody = Caller { uid: 4_000_000_000, gid: 4_000_000_000, groups: vec![] };
+        let nobody = Caller {
+            uid: 4_000_000_000,
+            gid: 4_000_000_000,
+            groups: vec![],
+        };
         assert_eq!(nobody.user().name, "4000000000");
         assert_eq!(nobody.group().name, "4000000000");
         assert_eq!(find_user("no such user"), None);

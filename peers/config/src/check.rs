@@ -26,7 +26,11 @@ fn static_ports(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), Confi
     }
     let message =
         format!("port {end} is not static: it must be below SEGMENT_DYNPORTS ({dynports})");
-    Err(ConfigError::new(ErrorKind::OutOfRange, ini.place(&role.name, "portno_end"), message))
+    Err(ConfigError::new(
+        ErrorKind::OutOfRange,
+        ini.place(&role.name, "portno_end"),
+        message,
+    ))
 }
 
 /// What a port must belong to: how we call it, and how to tell.
@@ -61,27 +65,57 @@ fn belongs(config: &NodeConfig, port: PortNo, wanted: Wanted) -> Result<(), Stri
         Some(holder) if matches(&holder.kind) => Ok(()),
         Some(holder) => {
             let (name, kind) = (&holder.name, holder.kind.type_name());
-            Err(format!("port {port} belongs to {name}, a {kind}, and not to a {word}"))
+            Err(format!(
+                "port {port} belongs to {name}, a {kind}, and not to a {word}"
+            ))
         }
-        None => Err(format!("port {port} belongs to no role, but must be that of a {word}")),
+        None => Err(format!(
+            "port {port} belongs to no role, but must be that of a {word}"
+        )),
     }
 }
 
 /// A shared process must not be called like a role outside it: both would be shown by that name.
 fn process_name(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), ConfigError> {
-    let Some(process) = &role.process else { return Ok(()) };
-    let outsider = config.role(process).filter(|other| other.process.as_ref() != Some(process));
-    let Some(outsider) = outsider else { return Ok(()) };
-    let message =
-        format!("{} is a role of its own; it needs `process = {process}` too", outsider.name);
-    Err(ConfigError::new(ErrorKind::Conflict, ini.place(&role.name, "process"), message))
+    let Some(process) = &role.process else {
+        return Ok(());
+    };
+    let outsider = config
+        .role(process)
+        .filter(|other| other.process.as_ref() != Some(process));
+    let Some(outsider) = outsider else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is a role of its own; it needs `process = {process}` too",
+        outsider.name
+    );
+    Err(ConfigError::new(
+        ErrorKind::Conflict,
+        ini.place(&role.name, "process"),
+        message,
+    ))
 }
 
 /// HASH names maps by content: two blockers that disagree would name one content twice.
 fn same_hash(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), ConfigError> {
-    let Some(hash) = role.kind.hash_algorithm() else { return Ok(()) };
-    let mut blockers = config.roles.iter().filter_map(|r| Some((r, r.kind.hash_algorithm()?)));
-    let Some((other, _)) = blockers.find(|(_, other)| *other != hash) else { return Ok(()) };
-    let message = format!("{} has another hash_algorithm; all blockers need the same", other.name);
-    Err(ConfigError::new(ErrorKind::Conflict, ini.place(&role.name, "hash_algorithm"), message))
+    let Some(hash) = role.kind.hash_algorithm() else {
+        return Ok(());
+    };
+    let mut blockers = config
+        .roles
+        .iter()
+        .filter_map(|r| Some((r, r.kind.hash_algorithm()?)));
+    let Some((other, _)) = blockers.find(|(_, other)| *other != hash) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} has another hash_algorithm; all blockers need the same",
+        other.name
+    );
+    Err(ConfigError::new(
+        ErrorKind::Conflict,
+        ini.place(&role.name, "hash_algorithm"),
+        message,
+    ))
 }

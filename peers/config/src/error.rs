@@ -76,7 +76,12 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(kind: ErrorKind, place: Place, message: impl Into<String>) -> ConfigError {
-        ConfigError { kind, place, message: message.into(), source: None }
+        ConfigError {
+            kind,
+            place,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub(crate) fn because(mut self, source: std::io::Error) -> ConfigError {
@@ -126,7 +131,11 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, key: &'static str, message: impl Into<String>) -> Fault {
-        Fault { kind, key, message: message.into() }
+        Fault {
+            kind,
+            key,
+            message: message.into(),
+        }
     }
 }
 
@@ -143,6 +152,9 @@ mod tests {
             line: Some(12),
         };
         let error = ConfigError::new(ErrorKind::BadValue, place, "`x` is no number");
-        assert_eq!(error.to_string(), "/etc/a.conf:12: [blockerb] nr_ops: `x` is no number");
+        assert_eq!(
+            error.to_string(),
+            "/etc/a.conf:12: [blockerb] nr_ops: `x` is no number"
+        );
     }
 }

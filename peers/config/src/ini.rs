@@ -57,9 +57,15 @@ impl Ini {
         for (name, values) in read {
             sections.insert(name.clone(), take_keys(file, &name, values)?);
         }
-        match sections.remove(NO_SECTION).and_then(|keys| keys.into_iter().next()) {
+        match sections
+            .remove(NO_SECTION)
+            .and_then(|keys| keys.into_iter().next())
+        {
             Some((key, entry)) => Err(outside(file, &key, entry.line)),
-            None => Ok(Ini { file: file.into(), sections }),
+            None => Ok(Ini {
+                file: file.into(),
+                sections,
+            }),
         }
     }
 
@@ -97,15 +103,22 @@ impl Ini {
 
     /// Where the section stands, or would stand.
     pub(crate) fn section_place(&self, section: &str) -> Place {
-        Place { file: self.file.clone(), section: Some(section.into()), ..Place::default() }
+        Place {
+            file: self.file.clone(),
+            section: Some(section.into()),
+            ..Place::default()
+        }
     }
 }
 
 fn with_line_numbers(text: &str) -> String {
-    let tagged = text.lines().zip(1u32..).map(|(line, number)| match line.trim() {
-        "" => "\n".into(),
-        _ => format!("{}{TAG}{number}\n", header_alone(line).replace(TAG, " ")),
-    });
+    let tagged = text
+        .lines()
+        .zip(1u32..)
+        .map(|(line, number)| match line.trim() {
+            "" => "\n".into(),
+            _ => format!("{}{TAG}{number}\n", header_alone(line).replace(TAG, " ")),
+        });
     tagged.collect()
 }
 
@@ -121,7 +134,9 @@ fn header_alone(line: &str) -> &str {
 fn untag(line: &str) -> Option<(&str, u32)> {
     let (text, number) = line.rsplit_once(TAG)?;
     let comment = text.char_indices().zip(text.chars().skip(1));
-    let end = comment.into_iter().find(|((_, a), b)| a.is_whitespace() && *b == ';');
+    let end = comment
+        .into_iter()
+        .find(|((_, a), b)| a.is_whitespace() && *b == ';');
     let text = end.map_or(text, |((at, _), _)| &text[..at]);
     Some((text.trim(), number.parse().ok()?))
 }
@@ -140,8 +155,14 @@ fn take_keys(
         };
         let mut lines = value.lines().filter_map(untag).peekable();
         let line = lines.peek().map_or(0, |(_, line)| *line);
-        let text: Vec<&str> = lines.map(|(text, _)| text).filter(|text| !text.is_empty()).collect();
-        let entry = Entry { text: text.join("\n"), line };
+        let text: Vec<&str> = lines
+            .map(|(text, _)| text)
+            .filter(|text| !text.is_empty())
+            .collect();
+        let entry = Entry {
+            text: text.join("\n"),
+            line,
+        };
         let key = key.to_lowercase();
         if keys.get(&key).is_none_or(|earlier| earlier.line < line) {
             keys.insert(key, entry);
@@ -152,12 +173,18 @@ fn take_keys(
 
 /// The parser's own message, `line 3: ...` or `line 3:0: ...`, as one of ours.
 fn syntax_error(file: &Path, message: String) -> ConfigError {
-    let told = message.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    let told = message
+        .strip_prefix("line ")
+        .and_then(|rest| rest.split_once(": "));
     let (line, sentence) = match told {
         Some((at, sentence)) => (at.split(':').next().and_then(|n| n.parse().ok()), sentence),
         None => (None, message.as_str()),
     };
-    let place = Place { file: file.into(), line, ..Place::default() };
+    let place = Place {
+        file: file.into(),
+        line,
+        ..Place::default()
+    };
     ConfigError::new(ErrorKind::Syntax, place, sentence)
 }
 
@@ -165,14 +192,25 @@ fn no_delimiter(file: &Path, section: &str, key: &str, line: u32) -> ConfigError
     if section == NO_SECTION {
         return outside(file, key, line);
     }
-    let place =
-        Place { file: file.into(), section: Some(section.into()), key: None, line: Some(line) };
-    let message = format!("`{}` is neither `key = value` nor a comment", key.escape_debug());
+    let place = Place {
+        file: file.into(),
+        section: Some(section.into()),
+        key: None,
+        line: Some(line),
+    };
+    let message = format!(
+        "`{}` is neither `key = value` nor a comment",
+        key.escape_debug()
+    );
     ConfigError::new(ErrorKind::Syntax, place, message)
 }
 
 fn outside(file: &Path, key: &str, line: u32) -> ConfigError {
-    let place = Place { file: file.into(), line: Some(line), ..Place::default() };
+    let place = Place {
+        file: file.into(),
+        line: Some(line),
+        ..Place::default()
+    };
     let message = format!("`{}` stands before the first section", key.escape_debug());
     ConfigError::new(ErrorKind::Syntax, place, message)
 }
@@ -204,7 +242,10 @@ mod tests {
             ("lent", "5", 4),
         ];
         for (key, text, line) in table {
-            let entry = Entry { text: text.into(), line };
+            let entry = Entry {
+                text: text.into(),
+                line,
+            };
             assert_eq!(ini.get("ARCHIPELAGO", key), Some(&entry), "{key}");
         }
         assert_eq!(ini.get("archipelago", "x").unwrap().text, "%(y)s");
@@ -215,9 +256,18 @@ mod tests {
     #[test]
     fn what_is_no_ini_is_refused_with_its_line() {
         let table = [
-            ("user = root\n", "/etc/a.conf:1: `user` stands before the first section"),
-            ("\nnonsense\n", "/etc/a.conf:2: `nonsense` stands before the first section"),
-            ("[A]\nb = 1\nnonsense\n", "/etc/a.conf:3: [A]: `nonsense` is neither"),
+            (
+                "user = root\n",
+                "/etc/a.conf:1: `user` stands before the first section",
+            ),
+            (
+                "\nnonsense\n",
+                "/etc/a.conf:2: `nonsense` stands before the first section",
+            ),
+            (
+                "[A]\nb = 1\nnonsense\n",
+                "/etc/a.conf:3: [A]: `nonsense` is neither",
+            ),
             ("[A]\n\n[B\n", "/etc/a.conf:3: "),
             ("[A]\n= 5\n", "/etc/a.conf:2: "),
         ];
@@ -232,7 +282,13 @@ mod tests {
     fn dos_line_ends_and_a_stray_tag_do_no_harm() {
         let ini = parse("[A]\r\nb = 1\r\nc = x\u{1f}9\r\n").unwrap();
         assert_eq!(ini.get("A", "b").unwrap().text, "1");
-        assert_eq!(ini.get("A", "c"), Some(&Entry { text: "x 9".into(), line: 3 }));
+        assert_eq!(
+            ini.get("A", "c"),
+            Some(&Entry {
+                text: "x 9".into(),
+                line: 3
+            })
+        );
     }
 
     proptest! {

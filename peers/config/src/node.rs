@@ -121,7 +121,10 @@ impl NodeConfig {
     /// Fails with the first thing that is wrong, in the original's order.
     pub fn load(file: &Path) -> Result<NodeConfig, ConfigError> {
         let text = std::fs::read_to_string(file).map_err(|error| {
-            let place = Place { file: file.into(), ..Place::default() };
+            let place = Place {
+                file: file.into(),
+                ..Place::default()
+            };
             let message = format!("Cannot read config file: {error}");
             ConfigError::new(ErrorKind::Unreadable, place, message).because(error)
         })?;
@@ -148,10 +151,18 @@ impl NodeConfig {
         for role in &self.roles {
             let shared = role.process.is_some();
             let name = role.process.as_deref().unwrap_or(&role.name);
-            let found = processes.iter_mut().find(|(open, process)| *open && process.name == name);
+            let found = processes
+                .iter_mut()
+                .find(|(open, process)| *open && process.name == name);
             match found.filter(|_| shared) {
                 Some((_, process)) => process.roles.push(role),
-                None => processes.push((shared, Process { name, roles: vec![role] })),
+                None => processes.push((
+                    shared,
+                    Process {
+                        name,
+                        roles: vec![role],
+                    },
+                )),
             }
         }
         processes.into_iter().map(|(_, process)| process).collect()

@@ -24,7 +24,11 @@ pub fn default_run_dir() -> PathBuf {
 }
 
 fn run_dir_of(uid: Uid, environment: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let directory = |name| environment(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let directory = |name| {
+        environment(name)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    };
     if let Some(chosen) = directory(RUN_DIR_VARIABLE) {
         return chosen;
     }
@@ -58,16 +62,31 @@ mod tests {
         let only_xdg = |name: &str| both(name).filter(|_| name == "XDG_RUNTIME_DIR");
         let relative = |name: &str| (name == RUN_DIR_VARIABLE).then(|| "here".into());
         assert_eq!(run_dir_of(user, both), Path::new("/chosen"));
-        assert_eq!(run_dir_of(Uid::from_raw(0), only_xdg), Path::new("/run/archipelago"));
-        assert_eq!(run_dir_of(user, only_xdg), Path::new("/run/user/1000/archipelago"));
-        assert_eq!(run_dir_of(user, |_| None), Path::new("/tmp/archipelago-1000"));
-        assert_eq!(run_dir_of(user, relative), Path::new("/tmp/archipelago-1000"));
+        assert_eq!(
+            run_dir_of(Uid::from_raw(0), only_xdg),
+            Path::new("/run/archipelago")
+        );
+        assert_eq!(
+            run_dir_of(user, only_xdg),
+            Path::new("/run/user/1000/archipelago")
+        );
+        assert_eq!(
+            run_dir_of(user, |_| None),
+            Path::new("/tmp/archipelago-1000")
+        );
+        assert_eq!(
+            run_dir_of(user, relative),
+            Path::new("/tmp/archipelago-1000")
+        );
     }
 
     #[test]
     fn paths_are_relative_to_the_file() {
         let base = Path::new("/srv/node");
-        assert_eq!(resolve(base, Path::new("maps")), Path::new("/srv/node/maps"));
+        assert_eq!(
+            resolve(base, Path::new("maps")),
+            Path::new("/srv/node/maps")
+        );
         assert_eq!(resolve(base, Path::new("/maps")), Path::new("/maps"));
     }
 }

@@ -30,7 +30,10 @@ impl PortRange {
 
     /// A range of one port.
     pub fn single(port: PortNo) -> PortRange {
-        PortRange { start: port, end: port }
+        PortRange {
+            start: port,
+            end: port,
+        }
     }
 
     /// The first port: the one that others send to, and that holds the wake-up channel.

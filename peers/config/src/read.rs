@@ -27,12 +27,20 @@ pub(crate) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(crate) fn open(ini: &'a Ini, name: &'a str) -> Result<Section<'a>, ConfigError> {
-        let section = Section { ini, name, asked: RefCell::default() };
+        let section = Section {
+            ini,
+            name,
+            asked: RefCell::default(),
+        };
         if ini.has_section(name) {
             return Ok(section);
         }
         let message = "the section is missing".to_owned();
-        Err(ConfigError::new(ErrorKind::MissingSection, ini.section_place(name), message))
+        Err(ConfigError::new(
+            ErrorKind::MissingSection,
+            ini.section_place(name),
+            message,
+        ))
     }
 
     /// The text of `key`, trimmed.
@@ -49,26 +57,40 @@ impl<'a> Section<'a> {
 
     /// A decimal number that fits `T`.
     pub(crate) fn int<T: TryFrom<i64>>(&self, key: &'static str) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         let number = literal::decimal(text).ok_or_else(|| self.bad(key, text, "a whole number"))?;
         let fits = T::try_from(number).map(Some);
         fits.map_err(|_| {
-            self.error(ErrorKind::OutOfRange, key, format!("{number} is out of range"))
+            self.error(
+                ErrorKind::OutOfRange,
+                key,
+                format!("{number} is out of range"),
+            )
         })
     }
 
     /// A number whose prefix tells its base.
     pub(crate) fn literal(&self, key: &'static str) -> Result<Option<u32>, ConfigError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         let number = literal::base_zero(text);
-        number.map(Some).ok_or_else(|| self.bad(key, text, "a number such as 0o007, 007 or 7"))
+        number
+            .map(Some)
+            .ok_or_else(|| self.bad(key, text, "a number such as 0o007, 007 or 7"))
     }
 
     /// A boolean.
     pub(crate) fn boolean(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         let value = literal::boolean(text);
-        value.map(Some).ok_or_else(|| self.bad(key, text, "True or False"))
+        value
+            .map(Some)
+            .ok_or_else(|| self.bad(key, text, "True or False"))
     }
 
     /// One of `words`, which `spell` writes.
@@ -78,15 +100,26 @@ impl<'a> Section<'a> {
         words: &[T],
         spell: fn(T) -> &'static str,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         let found = words.iter().copied().find(|word| spell(*word) == text);
-        let list = || words.iter().map(|word| spell(*word)).collect::<Vec<_>>().join(", ");
-        found.map(Some).ok_or_else(|| self.bad(key, text, &format!("one of {}", list())))
+        let list = || {
+            words
+                .iter()
+                .map(|word| spell(*word))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        found
+            .map(Some)
+            .ok_or_else(|| self.bad(key, text, &format!("one of {}", list())))
     }
 
     /// A path, made absolute.
     pub(crate) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.text(key).map(|text| paths::resolve(self.ini.base(), Path::new(text)))
+        self.text(key)
+            .map(|text| paths::resolve(self.ini.base(), Path::new(text)))
     }
 
     /// A port number that must be there.
@@ -97,7 +130,9 @@ impl<'a> Section<'a> {
 
     /// A name that becomes part of file names.
     pub(crate) fn plain_name(&self, key: &'static str) -> Result<Option<&'a str>, ConfigError> {
-        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(text) = self.text(key) else {
+            return Ok(None);
+        };
         match is_plain_name(text) {
             true => Ok(Some(text)),
             false => Err(self.bad(key, text, "a name of letters, digits, `.`, `_` and `-`")),
@@ -126,13 +161,19 @@ impl<'a> Section<'a> {
 
     /// A warning at `key`.
     pub(crate) fn warning(&self, key: &str, message: impl Into<String>) -> Warning {
-        Warning { place: self.ini.place(self.name, key), message: message.into() }
+        Warning {
+            place: self.ini.place(self.name, key),
+            message: message.into(),
+        }
     }
 
     /// A warning for every key that nobody asked for.
     pub(crate) fn unknown_keys(&self) -> Vec<Warning> {
         let asked = self.asked.borrow();
-        let unknown = self.ini.keys(self.name).filter(|(key, _)| !asked.contains(key));
+        let unknown = self
+            .ini
+            .keys(self.name)
+            .filter(|(key, _)| !asked.contains(key));
         let warn = |key: &str| {
             let meant = asked.get(key.replace('-', "_").as_str());
             let hint = meant.map_or(String::new(), |meant| format!("; `{meant}` is meant"));
@@ -158,25 +199,47 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
     let archipelago = archipelago(&main, caller)?;
 
     let mut warnings = Vec::new();
-    let mut ports = Ports { limit: segment.ports, taken: Vec::new() };
+    let mut ports = Ports {
+        limit: segment.ports,
+        taken: Vec::new(),
+    };
     let mut roles = Vec::new();
     for name in names {
-        roles.push(read_role::role(ini, name, &archipelago, &mut ports, &mut warnings)?);
+        roles.push(read_role::role(
+            ini,
+            name,
+            &archipelago,
+            &mut ports,
+            &mut warnings,
+        )?);
     }
     let vtool = ports.read(&xseg_section, "vtool_start", "vtool_end")?;
     for section in [&main, &xseg_section, &peers] {
         warnings.extend(section.unknown_keys());
     }
     let xseg = Xseg { segment, vtool };
-    Ok(NodeConfig { file: ini.file.clone(), archipelago, xseg, roles, warnings })
+    Ok(NodeConfig {
+        file: ini.file.clone(),
+        archipelago,
+        xseg,
+        roles,
+        warnings,
+    })
 }
 
 fn segment(section: &Section<'_>) -> Result<SegmentSpec, ConfigError> {
     let word = section.text("segment_type").unwrap_or("posix");
     let kind = SegmentType::from_word(word).ok_or_else(|| {
-        section.error(ErrorKind::BadValue, "segment_type", "Segment type not valid")
+        section.error(
+            ErrorKind::BadValue,
+            "segment_type",
+            "Segment type not valid",
+        )
     })?;
-    let (ports, dynports) = (section.int("segment_ports")?, section.int("segment_dynports")?);
+    let (ports, dynports) = (
+        section.int("segment_ports")?,
+        section.int("segment_dynports")?,
+    );
     let size_mib = section.int("segment_size")?;
     let spec = SegmentSpec {
         kind,
@@ -220,8 +283,12 @@ fn archipelago(section: &Section<'_>, caller: &Caller) -> Result<Archipelago, Co
         blktap_enabled: section.need("blktap_enabled", enabled)?,
         umask: umask(section)?,
         endpoint: endpoint.unwrap_or_default(),
-        run_dir: section.path("run_dir").unwrap_or_else(paths::default_run_dir),
-        log_dir: section.path("log_dir").unwrap_or_else(|| paths::LOG_DIR.into()),
+        run_dir: section
+            .path("run_dir")
+            .unwrap_or_else(paths::default_run_dir),
+        log_dir: section
+            .path("log_dir")
+            .unwrap_or_else(|| paths::LOG_DIR.into()),
         sandbox: section.boolean("sandbox")?.unwrap_or(false),
         fence_command: section.text("fence_command").map(str::to_owned),
     })
@@ -242,7 +309,11 @@ fn user(section: &Section<'_>, caller: &Caller) -> Result<UserAccount, ConfigErr
     };
     let own = Some(caller.user()).filter(|own| own.name == name);
     let user = own.or_else(|| find_user(name)).ok_or_else(|| {
-        section.error(ErrorKind::NotFound, "user", format!("User '{name}' does not exist"))
+        section.error(
+            ErrorKind::NotFound,
+            "user",
+            format!("User '{name}' does not exist"),
+        )
     })?;
     match caller.may_be(&user) {
         true => Ok(user),
@@ -260,7 +331,11 @@ fn group(section: &Section<'_>, caller: &Caller) -> Result<GroupAccount, ConfigE
     };
     let own = Some(caller.group()).filter(|own| own.name == name);
     let group = own.or_else(|| find_group(name)).ok_or_else(|| {
-        section.error(ErrorKind::NotFound, "group", format!("Group '{name}' does not exist"))
+        section.error(
+            ErrorKind::NotFound,
+            "group",
+            format!("Group '{name}' does not exist"),
+        )
     })?;
     match caller.may_join(&group) {
         true => Ok(group),

@@ -27,7 +27,10 @@ pub(crate) fn role(
     let type_name = section.need("type", section.text("type"))?;
     let kind = kind(&section, type_name, node)?;
     let role = generic(&section, kind, node, ports)?;
-    if section.text("prefix").is_some_and(|prefix| prefix != PREFIX) {
+    if section
+        .text("prefix")
+        .is_some_and(|prefix| prefix != PREFIX)
+    {
         warnings.push(section.warning("prefix", format!("ignored: it is always `{PREFIX}`")));
     }
     warnings.extend(section.unknown_keys());
@@ -61,10 +64,13 @@ fn generic(
 ) -> Result<Role, ConfigError> {
     let name = section.name;
     let (nr_ops, umask) = (nr_ops(section, &kind)?, section.literal("umask")?);
-    let logfile =
-        section.path("logfile").unwrap_or_else(|| node.log_dir.join(format!("{name}.log")));
+    let logfile = section
+        .path("logfile")
+        .unwrap_or_else(|| node.log_dir.join(format!("{name}.log")));
     check_log_dir(section, &logfile)?;
-    let own_pidfile = matches!(kind, RoleKind::Poold(_)).then(|| section.path("pidfile")).flatten();
+    let own_pidfile = matches!(kind, RoleKind::Poold(_))
+        .then(|| section.path("pidfile"))
+        .flatten();
     // The ports come last in the order of checks; until then the range is a stand-in.
     let stand_in = crate::PortRange::single(crate::PortNo(0));
     let mut role = Role {
@@ -110,7 +116,9 @@ fn file_blocker(section: &Section<'_>) -> Result<FileBlocker, ConfigError> {
     Ok(FileBlocker {
         archip_dir: section.need("archip_dir", section.path("archip_dir"))?,
         lock_dir: section.path("lock_dir"),
-        fdcache: section.int("fdcache")?.unwrap_or_else(|| nr_ops.saturating_mul(2)),
+        fdcache: section
+            .int("fdcache")?
+            .unwrap_or_else(|| nr_ops.saturating_mul(2)),
         direct: section.boolean("direct")?.unwrap_or(true),
         pithos_migrate: section.boolean("pithos_migrate")?.unwrap_or(false),
         unique_str: section.text("unique_str").map(str::to_owned),

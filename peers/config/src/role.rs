@@ -157,8 +157,11 @@ pub enum HashAlgorithm {
 
 impl HashAlgorithm {
     /// All of them.
-    pub const ALL: [HashAlgorithm; 3] =
-        [HashAlgorithm::Sha256, HashAlgorithm::Blake2s256, HashAlgorithm::Blake2b256];
+    pub const ALL: [HashAlgorithm; 3] = [
+        HashAlgorithm::Sha256,
+        HashAlgorithm::Blake2s256,
+        HashAlgorithm::Blake2b256,
+    ];
 
     /// The word that stands for it in a file or on a command line.
     pub fn as_str(self) -> &'static str {
@@ -217,7 +220,10 @@ impl Role {
     /// The text that a lock of this role holds: `unique_str`, or HOSTNAME_PORT.
     pub fn owner(&self) -> String {
         match &self.kind {
-            RoleKind::FileBlocker(FileBlocker { unique_str: Some(text), .. }) => text.clone(),
+            RoleKind::FileBlocker(FileBlocker {
+                unique_str: Some(text),
+                ..
+            }) => text.clone(),
             _ => format!("{}_{}", hostname(), self.ports.start()),
         }
     }
@@ -248,7 +254,11 @@ impl Role {
             return Err(Fault::new(ErrorKind::OutOfRange, "log_level", message));
         }
         if self.umask > 0o777 {
-            return Err(Fault::new(ErrorKind::OutOfRange, "umask", "a umask is 0 to 0o777"));
+            return Err(Fault::new(
+                ErrorKind::OutOfRange,
+                "umask",
+                "a umask is 0 to 0o777",
+            ));
         }
         Ok(())
     }
@@ -266,7 +276,10 @@ impl FileBlocker {
         }
         if let Some(dir) = self.lock_dir.as_ref().filter(|dir| !dir.is_dir()) {
             let dir = dir.display();
-            return missing("lock_dir", format!("{role}: Lock dir invalid: no directory {dir}"));
+            return missing(
+                "lock_dir",
+                format!("{role}: Lock dir invalid: no directory {dir}"),
+            );
         }
         if u64::from(self.fdcache) < 2 * u64::from(nr_ops) {
             let message = format!(
@@ -354,16 +367,34 @@ mod tests {
     #[test]
     fn faults_have_the_originals_words() {
         let cases = [
-            (fault_of(|role, _| role.nr_ops = 0), "nr_ops of blockerb is not a power of 2"),
-            (fault_of(|role, _| role.nr_ops = 24), "nr_ops of blockerb is not a power of 2"),
+            (
+                fault_of(|role, _| role.nr_ops = 0),
+                "nr_ops of blockerb is not a power of 2",
+            ),
+            (
+                fault_of(|role, _| role.nr_ops = 24),
+                "nr_ops of blockerb is not a power of 2",
+            ),
             (fault_of(|role, _| role.nr_ops = 131_072), "more than 65536"),
             (fault_of(|role, _| role.log_level = 4), "the log level is"),
             (fault_of(|role, _| role.umask = 0o1000), "a umask is"),
-            (fault_of(|_, f| f.archip_dir = "/no/such".into()), "blockerb: Archip dir invalid"),
-            (fault_of(|_, f| f.lock_dir = Some("/no/such".into())), "blockerb: Lock dir invalid"),
-            (fault_of(|_, f| f.fdcache = 31), "Fdcache should be greater than 2*nr_threads"),
+            (
+                fault_of(|_, f| f.archip_dir = "/no/such".into()),
+                "blockerb: Archip dir invalid",
+            ),
+            (
+                fault_of(|_, f| f.lock_dir = Some("/no/such".into())),
+                "blockerb: Lock dir invalid",
+            ),
+            (
+                fault_of(|_, f| f.fdcache = 31),
+                "Fdcache should be greater than 2*nr_threads",
+            ),
             (fault_of(|_, f| f.lock_ttl_s = 0), "1 to 3600 seconds"),
-            (fault_of(|_, f| f.unique_str = Some("a/b".into())), "at most 128 bytes"),
+            (
+                fault_of(|_, f| f.unique_str = Some("a/b".into())),
+                "at most 128 bytes",
+            ),
         ];
         for (fault, words) in cases {
             assert!(fault.message.contains(words), "{fault:?}");
@@ -374,7 +405,10 @@ mod tests {
     fn the_owner_is_the_host_and_the_first_port() {
         let plain = role(RoleKind::FileBlocker(filed()));
         assert_eq!(plain.owner(), format!("{}_1000", hostname()));
-        let named = FileBlocker { unique_str: Some("node1".into()), ..filed() };
+        let named = FileBlocker {
+            unique_str: Some("node1".into()),
+            ..filed()
+        };
         assert_eq!(role(RoleKind::FileBlocker(named)).owner(), "node1");
     }
 }

@@ -119,7 +119,10 @@ fn roles(params: &SampleParams) -> [(&'static str, String); 4] {
     };
     [
         ("blockerb", blocker("The data of volumes.", "blocks", 1)),
-        ("blockerm", blocker("The maps of volumes, and their locks.", "maps", 2)),
+        (
+            "blockerm",
+            blocker("The maps of volumes, and their locks.", "maps", 2),
+        ),
         (
             "mapperd",
             "# Knows which object holds which block of a volume.\ntype = mapperd\n\

@@ -88,13 +88,22 @@ impl SegmentSpec {
             );
         }
         if self.dynports == 0 {
-            return range("segment_dynports", "a segment needs at least one static port".into());
+            return range(
+                "segment_dynports",
+                "a segment needs at least one static port".into(),
+            );
         }
         if self.ports > PORTS_MAX {
-            return range("segment_ports", format!("a segment has at most {PORTS_MAX} ports"));
+            return range(
+                "segment_ports",
+                format!("a segment has at most {PORTS_MAX} ports"),
+            );
         }
         if !(1..=SIZE_MIB_MAX).contains(&self.size_mib) {
-            return range("segment_size", format!("the size is 1 to {SIZE_MIB_MAX} MiB"));
+            return range(
+                "segment_size",
+                format!("the size is 1 to {SIZE_MIB_MAX} MiB"),
+            );
         }
         check_name(&self.name)
     }
@@ -130,7 +139,10 @@ impl FromStr for SegmentSpec {
     type Err = SpecError;
 
     fn from_str(spec: &str) -> Result<SegmentSpec, SpecError> {
-        let error = |reason: String| SpecError { spec: spec.escape_debug().to_string(), reason };
+        let error = |reason: String| SpecError {
+            spec: spec.escape_debug().to_string(),
+            reason,
+        };
         let parsed = parse_fields(spec).map_err(error)?;
         parsed.check().map_err(|fault| error(fault.message))?;
         Ok(parsed)
@@ -167,8 +179,19 @@ fn fill<T: FromStr>(slot: &mut T, field: Option<&str>, what: &str) -> Result<(),
 
 impl fmt::Display for SegmentSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentSpec { kind, name, dynports, ports, size_mib, align } = self;
-        write!(f, "{}:{name}:{dynports}:{ports}:{size_mib}:{align}", kind.as_str())
+        let SegmentSpec {
+            kind,
+            name,
+            dynports,
+            ports,
+            size_mib,
+            align,
+        } = self;
+        write!(
+            f,
+            "{}:{name}:{dynports}:{ports}:{size_mib}:{align}",
+            kind.as_str()
+        )
     }
 }
 
@@ -182,16 +205,25 @@ mod tests {
         let default = SegmentSpec::default();
         assert_eq!("".parse(), Ok(default.clone()));
         assert_eq!("posix:".parse(), Ok(default.clone()));
-        let named = SegmentSpec { name: "archipelago".into(), ..default.clone() };
+        let named = SegmentSpec {
+            name: "archipelago".into(),
+            ..default.clone()
+        };
         assert_eq!("posix:archipelago:".parse(), Ok(named));
-        let ports = SegmentSpec { ports: 512, ..default };
+        let ports = SegmentSpec {
+            ports: 512,
+            ..default
+        };
         assert_eq!("::64:512".parse(), Ok(ports));
     }
 
     #[test]
     fn a_full_spec_keeps_dynports_before_ports() {
         let spec: SegmentSpec = "posix:archipelago:1024:2048:512:12".parse().unwrap();
-        assert_eq!((spec.dynports, spec.ports, spec.size_mib), (1024, 2048, 512));
+        assert_eq!(
+            (spec.dynports, spec.ports, spec.size_mib),
+            (1024, 2048, 512)
+        );
     }
 
     #[test]
@@ -211,7 +243,10 @@ mod tests {
         ];
         for (text, reason) in table {
             let error = text.parse::<SegmentSpec>().unwrap_err().to_string();
-            assert!(error.contains(reason) && error.contains(text), "{text}: {error}");
+            assert!(
+                error.contains(reason) && error.contains(text),
+                "{text}: {error}"
+            );
         }
     }
 

@@ -9,7 +9,11 @@ use archip_config::{
 };
 use proptest::prelude::*;
 
-const ROOT: Caller = Caller { uid: 0, gid: 0, groups: Vec::new() };
+const ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    groups: Vec::new(),
+};
 
 /// A folder with everything that the configurations below point to.
 struct Folder(tempfile::TempDir);
@@ -106,17 +110,31 @@ fn an_old_configuration_means_what_it_meant() {
     let node = folder.parse(OLD).unwrap();
     let here = folder.0.path();
     assert!(node.archipelago.blktap_enabled && node.warnings.is_empty());
-    assert_eq!((node.archipelago.umask, node.archipelago.user.uid), (0o007, 0));
-    assert_eq!(node.xseg.segment.to_string(), "posix:archipelago:1024:2048:2048:12");
+    assert_eq!(
+        (node.archipelago.umask, node.archipelago.user.uid),
+        (0o007, 0)
+    );
+    assert_eq!(
+        node.xseg.segment.to_string(),
+        "posix:archipelago:1024:2048:2048:12"
+    );
     assert_eq!(node.xseg.vtool.end(), PortNo(1022));
     let names: Vec<&str> = node.roles.iter().map(|role| role.name.as_str()).collect();
     assert_eq!(names, ["blockerb", "blockerm", "mapperd", "vlmcd", "poold"]);
 
     let blockerb = node.role("blockerb").unwrap();
-    assert_eq!((blockerb.nr_ops, blockerb.threshold, blockerb.umask), (64, 0, 0o007));
+    assert_eq!(
+        (blockerb.nr_ops, blockerb.threshold, blockerb.umask),
+        (64, 0, 0o007)
+    );
     assert_eq!(blockerb.logfile, Some(here.join("log/blockerb.log")));
-    let RoleKind::FileBlocker(filed) = &blockerb.kind else { panic!() };
-    assert_eq!((filed.fdcache, filed.direct, filed.pithos_migrate), (512, true, false));
+    let RoleKind::FileBlocker(filed) = &blockerb.kind else {
+        panic!()
+    };
+    assert_eq!(
+        (filed.fdcache, filed.direct, filed.pithos_migrate),
+        (512, true, false)
+    );
     assert_eq!(filed.archip_dir, here.join("blocks"));
     assert!(blockerb.owner().ends_with("_1000"));
 
@@ -124,8 +142,13 @@ fn an_old_configuration_means_what_it_meant() {
     assert_eq!((blockerm.log_level, blockerm.umask), (3, 0o027));
     assert_eq!(blockerm.owner(), "node1");
     assert_eq!(blockerm.logfile, Some(here.join("log/other.log")));
-    let RoleKind::FileBlocker(filed) = &blockerm.kind else { panic!() };
-    assert_eq!((filed.fdcache, filed.direct, filed.pithos_migrate), (128, false, true));
+    let RoleKind::FileBlocker(filed) = &blockerm.kind else {
+        panic!()
+    };
+    assert_eq!(
+        (filed.fdcache, filed.direct, filed.pithos_migrate),
+        (128, false, true)
+    );
     assert_eq!(filed.lock_dir, Some(here.join("locks")));
     assert_eq!(node.processes().len(), 5);
 }
@@ -148,12 +171,42 @@ fn every_error_names_file_section_and_key() {
     use ErrorKind::*;
     let conflict = "Port range conflict: (999, 1000) conflicts with (500, 999)";
     let table: Vec<(String, ErrorKind, &str, &str)> = vec![
-        (with("[XSEG]", "[Xseg]"), MissingSection, "[XSEG]", "missing"),
-        (with("[PEERS]", "[Peers]"), MissingSection, "[PEERS]", "missing"),
-        (with("[ARCHIPELAGO]", "[A]"), MissingSection, "[ARCHIPELAGO]", "missing"),
-        (with("SEGMENT_PORTS = 2048\n", ""), MissingKey, "[XSEG] segment_ports", "missing"),
-        (with("PORTS = 2048", "PORTS = many"), BadValue, "[XSEG] segment_ports", "`many` is not"),
-        (with("PORTS = 2048", "PORTS = -1"), OutOfRange, "[XSEG] segment_ports", "-1 is out of"),
+        (
+            with("[XSEG]", "[Xseg]"),
+            MissingSection,
+            "[XSEG]",
+            "missing",
+        ),
+        (
+            with("[PEERS]", "[Peers]"),
+            MissingSection,
+            "[PEERS]",
+            "missing",
+        ),
+        (
+            with("[ARCHIPELAGO]", "[A]"),
+            MissingSection,
+            "[ARCHIPELAGO]",
+            "missing",
+        ),
+        (
+            with("SEGMENT_PORTS = 2048\n", ""),
+            MissingKey,
+            "[XSEG] segment_ports",
+            "missing",
+        ),
+        (
+            with("PORTS = 2048", "PORTS = many"),
+            BadValue,
+            "[XSEG] segment_ports",
+            "`many` is not",
+        ),
+        (
+            with("PORTS = 2048", "PORTS = -1"),
+            OutOfRange,
+            "[XSEG] segment_ports",
+            "-1 is out of",
+        ),
         (
             with("DYNPORTS = 1024", "DYNPORTS = 2048"),
             OutOfRange,
@@ -202,14 +255,24 @@ fn every_error_names_file_section_and_key() {
             "[PEERS] roles",
             "`../b` is not a name",
         ),
-        (with("vlmcd poold", "vlmcd vlmcd"), Conflict, "[PEERS] roles", "named twice"),
+        (
+            with("vlmcd poold", "vlmcd vlmcd"),
+            Conflict,
+            "[PEERS] roles",
+            "named twice",
+        ),
         (
             with("vlmcd poold", "vlmcd fifth"),
             MissingSection,
             "[fifth]",
             "No config found for fifth",
         ),
-        (with("USER = root\n", ""), MissingKey, "[ARCHIPELAGO] user", "missing"),
+        (
+            with("USER = root\n", ""),
+            MissingKey,
+            "[ARCHIPELAGO] user",
+            "missing",
+        ),
         (
             with("USER = root", "USER = no-such-user"),
             NotFound,
@@ -228,14 +291,24 @@ fn every_error_names_file_section_and_key() {
             "[ARCHIPELAGO] blktap_enabled",
             "`maybe` is not True or False",
         ),
-        (with("BLKTAP_ENABLED = yes\n", ""), MissingKey, "[ARCHIPELAGO] blktap_enabled", "missing"),
+        (
+            with("BLKTAP_ENABLED = yes\n", ""),
+            MissingKey,
+            "[ARCHIPELAGO] blktap_enabled",
+            "missing",
+        ),
         (
             with("LOG_DIR = log", "ENDPOINT = iscsi"),
             BadValue,
             "[ARCHIPELAGO] endpoint",
             "one of auto, ublk",
         ),
-        (with("LOG_DIR = log", "UMASK = 0o1000"), OutOfRange, "[ARCHIPELAGO] umask", "a umask is"),
+        (
+            with("LOG_DIR = log", "UMASK = 0o1000"),
+            OutOfRange,
+            "[ARCHIPELAGO] umask",
+            "a umask is",
+        ),
         (
             with("LOG_DIR = log", "LOG_DIR = nowhere"),
             NotFound,
@@ -248,8 +321,18 @@ fn every_error_names_file_section_and_key() {
             "[blockerb] type",
             "memory is not a valid role",
         ),
-        (with("type: file_blocker\n", ""), MissingKey, "[blockerb] type", "missing"),
-        (within("blockerb", "nr_ops: 64\n", ""), MissingKey, "[blockerb] nr_ops", "missing"),
+        (
+            with("type: file_blocker\n", ""),
+            MissingKey,
+            "[blockerb] type",
+            "missing",
+        ),
+        (
+            within("blockerb", "nr_ops: 64\n", ""),
+            MissingKey,
+            "[blockerb] nr_ops",
+            "missing",
+        ),
         (
             within("mapperd", "nr_ops = 512", "nr_ops = 500"),
             OutOfRange,
@@ -268,7 +351,12 @@ fn every_error_names_file_section_and_key() {
             "[blockerb] archip_dir",
             "blockerb: Archip dir invalid",
         ),
-        (with("archip_dir: blocks\n", ""), MissingKey, "[blockerb] archip_dir", "missing"),
+        (
+            with("archip_dir: blocks\n", ""),
+            MissingKey,
+            "[blockerb] archip_dir",
+            "missing",
+        ),
         (
             with("lock_dir = locks", "lock_dir = nowhere"),
             NotFound,
@@ -281,8 +369,18 @@ fn every_error_names_file_section_and_key() {
             "[blockerm] log_level",
             "0 (errors) to 3",
         ),
-        (with("umask = 0o027", "umask = rw"), BadValue, "[blockerm] umask", "`rw` is not a number"),
-        (with("direct = False", "direct = maybe"), BadValue, "[blockerm] direct", "`maybe` is not"),
+        (
+            with("umask = 0o027", "umask = rw"),
+            BadValue,
+            "[blockerm] umask",
+            "`rw` is not a number",
+        ),
+        (
+            with("direct = False", "direct = maybe"),
+            BadValue,
+            "[blockerm] direct",
+            "`maybe` is not",
+        ),
         (
             with("direct = False", "hash_algorithm = md5"),
             BadValue,
@@ -313,7 +411,12 @@ fn every_error_names_file_section_and_key() {
             "[blockerm] process",
             "`a/b` is not a name",
         ),
-        (with("portno_start = 500\n", ""), MissingKey, "[vlmcd] portno_start", "missing"),
+        (
+            with("portno_start = 500\n", ""),
+            MissingKey,
+            "[vlmcd] portno_start",
+            "missing",
+        ),
         (
             with("portno_start = 500", "portno_start = 5oo"),
             BadValue,
@@ -342,15 +445,21 @@ fn every_error_names_file_section_and_key() {
             "(1, 600) conflicts with (501, 999)",
         ),
         (
-            with("ROLES = blockerb blockerm", "ROLES = vlmcd blockerb blockerm")
-                .replace(" vlmcd poold", "")
-                .replace("portno_start: 1000", "portno_start: 999"),
+            with(
+                "ROLES = blockerb blockerm",
+                "ROLES = vlmcd blockerb blockerm",
+            )
+            .replace(" vlmcd poold", "")
+            .replace("portno_start: 1000", "portno_start: 999"),
             Conflict,
             "[blockerb] portno_start",
             conflict,
         ),
         (
-            with("portno_start: 1000\nportno_end: 1000", "portno_start: 1030\nportno_end: 1030"),
+            with(
+                "portno_start: 1000\nportno_end: 1000",
+                "portno_start: 1030\nportno_end: 1030",
+            ),
             OutOfRange,
             "[blockerb] portno_end",
             "below SEGMENT_DYNPORTS (1024)",
@@ -380,13 +489,20 @@ fn every_error_names_file_section_and_key() {
             "a poold",
         ),
         (
-            with("mapper_port = 1001\n", "map_version = 3\n")
-                .replace("blockerm_port = 1002", "blockerm_port = 1002\nmap_version = 3"),
+            with("mapper_port = 1001\n", "map_version = 3\n").replace(
+                "blockerm_port = 1002",
+                "blockerm_port = 1002\nmap_version = 3",
+            ),
             OutOfRange,
             "[mapperd] map_version",
             "version 2",
         ),
-        (with("USER = root", "USER root"), Syntax, "[ARCHIPELAGO]", "neither"),
+        (
+            with("USER = root", "USER root"),
+            Syntax,
+            "[ARCHIPELAGO]",
+            "neither",
+        ),
     ];
     let folder = Folder::new();
     for (text, kind, place, words) in table {
@@ -396,14 +512,19 @@ fn every_error_names_file_section_and_key() {
             sentence.contains(place) && sentence.contains(words),
             "{place} {words}: {sentence}"
         );
-        assert!(sentence.starts_with(folder.file().to_str().unwrap()), "{sentence}");
+        assert!(
+            sentence.starts_with(folder.file().to_str().unwrap()),
+            "{sentence}"
+        );
         assert_eq!(error.kind(), kind, "{sentence}");
     }
 }
 
 #[test]
 fn an_error_tells_the_line() {
-    let error = Folder::new().parse(&with("fdcache: 512", "fdcache: 5")).unwrap_err();
+    let error = Folder::new()
+        .parse(&with("fdcache: 512", "fdcache: 5"))
+        .unwrap_err();
     let line = OLD.lines().position(|line| line == "fdcache: 512").unwrap() + 1;
     assert_eq!(error.place().line, Some(u32::try_from(line).unwrap()));
 }
@@ -412,13 +533,21 @@ fn an_error_tells_the_line() {
 fn an_unreadable_file_says_so() {
     let error = NodeConfig::load(Path::new("/no/such/file")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreadable);
-    assert!(error.to_string().contains("/no/such/file: Cannot read config file"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("/no/such/file: Cannot read config file"),
+        "{error}"
+    );
     assert!(std::error::Error::source(&error).is_some());
 }
 
 #[test]
 fn unknown_keys_are_named_and_ignored() {
-    let text = with("pithos_migrate = on", "pithos-migrate = on\nprefix = x_\nrubbish = 1");
+    let text = with(
+        "pithos_migrate = on",
+        "pithos-migrate = on\nprefix = x_\nrubbish = 1",
+    );
     let text = text.replace("SEGMENT_SIZE", "SEGMENT_COLOUR = red\nSEGMENT_SIZE");
     let node = Folder::new().parse(&text).unwrap();
     let warnings: Vec<String> = node.warnings.iter().map(ToString::to_string).collect();
@@ -430,14 +559,21 @@ fn unknown_keys_are_named_and_ignored() {
     ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
     for (warning, expected) in warnings.iter().zip(expected) {
-        assert!(warning.contains("a.conf:") && warning.ends_with(expected), "{warning}");
+        assert!(
+            warning.contains("a.conf:") && warning.ends_with(expected),
+            "{warning}"
+        );
     }
 }
 
 #[test]
 fn without_root_the_caller_is_the_user() {
     let folder = Folder::new();
-    let caller = Caller { uid: 4_000_000_000, gid: 4_000_000_000, groups: vec![0] };
+    let caller = Caller {
+        uid: 4_000_000_000,
+        gid: 4_000_000_000,
+        groups: vec![0],
+    };
     let parse = |text: &str| NodeConfig::from_text(&folder.file(), text, &caller);
 
     let text = with("USER = root\nGROUP = root\n", "");
@@ -448,7 +584,10 @@ fn without_root_the_caller_is_the_user() {
     assert_eq!((named.user.uid, named.group.gid), (caller.uid, 0));
     let error = parse(OLD).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPermitted);
-    assert!(error.to_string().contains("[ARCHIPELAGO] user: only root"), "{error}");
+    assert!(
+        error.to_string().contains("[ARCHIPELAGO] user: only root"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -458,7 +597,10 @@ fn new_keys_are_read() {
         "LOG_DIR = log\nENDPOINT = nbd\nRUN_DIR = run\nSANDBOX = on\nfence_command = fence it",
     );
     let text = text.replace("SEGMENT_SIZE", "SEGMENT_NAME = other\nSEGMENT_SIZE");
-    let text = text.replace("mapper_port = 1001", "mapper_port = 1001\nwrite_through = yes");
+    let text = text.replace(
+        "mapper_port = 1001",
+        "mapper_port = 1001\nwrite_through = yes",
+    );
     let folder = Folder::new();
     let node = folder.parse(&text).unwrap();
     let main = &node.archipelago;
@@ -467,9 +609,13 @@ fn new_keys_are_read() {
     assert_eq!(node.xseg.segment.name, "other");
     let pidfile = folder.0.path().join("run/vlmcd.pid");
     assert_eq!(node.role("vlmcd").unwrap().pidfile, Some(pidfile));
-    let RoleKind::Vlmcd(vlmcd) = &node.role("vlmcd").unwrap().kind else { panic!() };
+    let RoleKind::Vlmcd(vlmcd) = &node.role("vlmcd").unwrap().kind else {
+        panic!()
+    };
     assert!(vlmcd.write_through);
-    let RoleKind::Poold(poold) = &node.role("poold").unwrap().kind else { panic!() };
+    let RoleKind::Poold(poold) = &node.role("poold").unwrap().kind else {
+        panic!()
+    };
     assert_eq!(poold.socket_path, folder.0.path().join("run/poold.socket"));
 }
 
@@ -478,10 +624,22 @@ fn a_rados_node_needs_no_directory() {
     let rados = |pool| format!("type = rados_blocker\npool = {pool}\ncephx_id = admin\n");
     let text = with("type: file_blocker\n", &rados("blocks")).replace("archip_dir: blocks\n", "");
     let node = Folder::new().parse(&text).unwrap();
-    let RoleKind::RadosBlocker(radosd) = &node.role("blockerb").unwrap().kind else { panic!() };
-    assert_eq!((radosd.pool.as_str(), radosd.cephx_id.as_deref()), ("blocks", Some("admin")));
-    assert_eq!((radosd.nr_threads, radosd.ceph_conf.to_str()), (64, Some("/etc/ceph/ceph.conf")));
-    let unknown: Vec<_> = node.warnings.iter().filter_map(|w| w.place.key.as_deref()).collect();
+    let RoleKind::RadosBlocker(radosd) = &node.role("blockerb").unwrap().kind else {
+        panic!()
+    };
+    assert_eq!(
+        (radosd.pool.as_str(), radosd.cephx_id.as_deref()),
+        ("blocks", Some("admin"))
+    );
+    assert_eq!(
+        (radosd.nr_threads, radosd.ceph_conf.to_str()),
+        (64, Some("/etc/ceph/ceph.conf"))
+    );
+    let unknown: Vec<_> = node
+        .warnings
+        .iter()
+        .filter_map(|w| w.place.key.as_deref())
+        .collect();
     assert_eq!(unknown, ["direct", "fdcache"]);
 }
 
@@ -493,7 +651,12 @@ fn roles_share_a_process_when_they_say_so() {
     let processes: Vec<(&str, Vec<&str>)> = node
         .processes()
         .iter()
-        .map(|p| (p.name, p.roles.iter().map(|role| role.name.as_str()).collect()))
+        .map(|p| {
+            (
+                p.name,
+                p.roles.iter().map(|role| role.name.as_str()).collect(),
+            )
+        })
         .collect();
     let expected = [
         ("disk", vec!["blockerb", "vlmcd"]),
@@ -513,10 +676,24 @@ fn the_shipped_file_has_the_shipped_defaults() {
         .replace("#LOG_DIR = /var/log/archipelago", "LOG_DIR = log");
     let node = folder.parse(&text).unwrap();
     assert_eq!(node.warnings, []);
-    assert_eq!(node.xseg.segment.to_string(), "posix:archipelago:1024:2048:2048:12");
-    let ports: Vec<String> =
-        node.roles.iter().map(|r| format!("{} {}", r.ports, r.nr_ops)).collect();
-    assert_eq!(ports, ["(1000, 1000) 64", "(1002, 1002) 64", "(1001, 1001) 512", "(500, 999) 512"]);
+    assert_eq!(
+        node.xseg.segment.to_string(),
+        "posix:archipelago:1024:2048:2048:12"
+    );
+    let ports: Vec<String> = node
+        .roles
+        .iter()
+        .map(|r| format!("{} {}", r.ports, r.nr_ops))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            "(1000, 1000) 64",
+            "(1002, 1002) 64",
+            "(1001, 1001) 512",
+            "(500, 999) 512"
+        ]
+    );
     assert_eq!(node.processes().len(), 1);
     assert_keys_commented_out_are_known(&folder, &text);
 }
@@ -534,8 +711,14 @@ fn assert_keys_commented_out_are_known(folder: &Folder, text: &str) {
     let run_dir = Path::new("/run/archipelago");
     assert_eq!(node.archipelago.run_dir, run_dir);
     assert_eq!(node.archipelago.endpoint, plain.archipelago.endpoint);
-    assert_eq!(node.role("vlmcd").unwrap().kind, plain.role("vlmcd").unwrap().kind);
-    assert_eq!(node.role("mapperd").unwrap().kind, plain.role("mapperd").unwrap().kind);
+    assert_eq!(
+        node.role("vlmcd").unwrap().kind,
+        plain.role("vlmcd").unwrap().kind
+    );
+    assert_eq!(
+        node.role("mapperd").unwrap().kind,
+        plain.role("mapperd").unwrap().kind
+    );
 }
 
 #[test]
@@ -548,7 +731,10 @@ fn a_sample_node_is_written_once_and_loads() {
     assert_eq!(node.xseg.segment.size_mib, 256);
     assert_eq!(node.archipelago.run_dir, folder.path().join("run"));
     let processes = node.processes();
-    assert_eq!((processes.len(), processes[0].name, processes[0].roles.len()), (1, "node", 4));
+    assert_eq!(
+        (processes.len(), processes[0].name, processes[0].roles.len()),
+        (1, "node", 4)
+    );
     let again = params.write().unwrap_err();
     assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
 }

@@ -73,7 +73,9 @@ impl Executable {
     /// The executable that `argv[0]` names, by its last part.
     pub fn from_argv0(argv0: &OsStr) -> Option<Executable> {
         let name = Path::new(argv0).file_name()?;
-        Executable::ALL.into_iter().find(|executable| name == executable.name())
+        Executable::ALL
+            .into_iter()
+            .find(|executable| name == executable.name())
     }
 
     /// The role's name when no `-r` tells it.

@@ -83,7 +83,9 @@ fn umask(text: &str) -> Result<u32, String> {
 }
 
 fn hash_algorithm(text: &str) -> Result<HashAlgorithm, String> {
-    let found = HashAlgorithm::ALL.into_iter().find(|hash| hash.as_str() == text);
+    let found = HashAlgorithm::ALL
+        .into_iter()
+        .find(|hash| hash.as_str() == text);
     let words = HashAlgorithm::ALL.map(HashAlgorithm::as_str).join(", ");
     found.ok_or_else(|| format!("one of {words}"))
 }

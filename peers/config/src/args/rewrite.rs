@@ -48,7 +48,11 @@ mod tests {
     fn rewrite(words: &str) -> String {
         let args = words.split(' ').map(OsString::from);
         let rewritten = rewrite_single_dash(args, TABLE);
-        rewritten.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        rewritten
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -70,7 +74,10 @@ mod tests {
     fn words_that_are_no_text_stay() {
         use std::os::unix::ffi::OsStringExt;
         let odd = OsString::from_vec(vec![b'-', 0xff]);
-        assert_eq!(rewrite_single_dash(["x".into(), odd.clone()], TABLE)[1], odd);
+        assert_eq!(
+            rewrite_single_dash(["x".into(), odd.clone()], TABLE)[1],
+            odd
+        );
         assert!(rewrite_single_dash([], TABLE).is_empty());
     }
 }

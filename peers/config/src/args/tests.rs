@@ -20,7 +20,10 @@ fn parsed(executable: Executable, text: &str) -> Result<PeerCommand, String> {
 fn written(executable: Executable, text: &str) -> String {
     let command = parsed(executable, text).unwrap();
     let line = command_line(&command.role, &command.generic);
-    line.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    line.iter()
+        .map(|word| word.to_str().unwrap())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 const SEGMENT: &str = "posix:archipelago:1024:2048:2048:12";
@@ -46,10 +49,19 @@ fn the_originals_lines_are_written_as_they_were_read() {
         ),
         (
             Executable::Radosd,
-            format!("{} -t 4 --pool blocks --cephx-id admin", generic(1000, "blockerb")),
+            format!(
+                "{} -t 4 --pool blocks --cephx-id admin",
+                generic(1000, "blockerb")
+            ),
         ),
-        (Executable::Mapperd, format!("{} -mbp 1002 -bp 1000", generic(1001, "mapperd"))),
-        (Executable::Vlmcd, format!("{} -bp 1000 -mp 1001", generic(500, "vlmcd"))),
+        (
+            Executable::Mapperd,
+            format!("{} -mbp 1002 -bp 1000", generic(1001, "mapperd")),
+        ),
+        (
+            Executable::Vlmcd,
+            format!("{} -bp 1000 -mp 1001", generic(500, "vlmcd")),
+        ),
         (
             Executable::Poold,
             "-d -c /etc/l.conf -i /tmp/p.pid -s 1 -e 200 -u 33 -g 34 -m 7 -p /tmp/p.socket".into(),
@@ -64,14 +76,28 @@ fn the_originals_lines_are_written_as_they_were_read() {
 fn what_is_left_out_has_its_default() {
     let command = parsed(Executable::Filed, "-g posix:a: -p 5 --archip /").unwrap();
     let PeerCommand { role, generic } = command;
-    assert_eq!((role.name.as_str(), role.nr_ops, role.log_level), ("filed", 16, 0));
+    assert_eq!(
+        (role.name.as_str(), role.nr_ops, role.log_level),
+        ("filed", 16, 0)
+    );
     assert_eq!((role.threshold, role.umask), (1000, 7));
     assert_eq!((role.logfile, role.pidfile), (None, None));
     assert_eq!(role.ports, PortRange::single(PortNo(5)));
-    let RoleKind::FileBlocker(filed) = role.kind else { panic!("{:?}", role.kind) };
-    assert_eq!((filed.fdcache, filed.direct, filed.lock_dir), (32, false, None));
+    let RoleKind::FileBlocker(filed) = role.kind else {
+        panic!("{:?}", role.kind)
+    };
+    assert_eq!(
+        (filed.fdcache, filed.direct, filed.lock_dir),
+        (32, false, None)
+    );
     let segment = Some("posix:a:64:128:256:12".parse().unwrap());
-    assert_eq!(generic, Generic { segment, ..Generic::default() });
+    assert_eq!(
+        generic,
+        Generic {
+            segment,
+            ..Generic::default()
+        }
+    );
 }
 
 #[test]
@@ -91,31 +117,93 @@ fn paths_are_resolved_before_a_peer_changes_its_directory() {
     let here = std::env::current_dir().unwrap();
     let command = parsed(Executable::Filed, "-g a -p 5 --archip . --pidfile p");
     assert!(command.unwrap_err().contains("Segment type not valid"));
-    let command = parsed(Executable::Filed, "-g posix:a -p 5 --archip src --pidfile p").unwrap();
+    let command = parsed(
+        Executable::Filed,
+        "-g posix:a -p 5 --archip src --pidfile p",
+    )
+    .unwrap();
     assert_eq!(command.role.pidfile, Some(here.join("p")));
-    let RoleKind::FileBlocker(filed) = command.role.kind else { unreachable!() };
+    let RoleKind::FileBlocker(filed) = command.role.kind else {
+        unreachable!()
+    };
     assert_eq!(filed.archip_dir, here.join("src"));
 }
 
 #[test]
 fn bad_lines_are_refused_with_a_reason() {
     let table = [
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 --bogus", "--bogus"),
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 extra", "extra"),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 --bogus",
+            "--bogus",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 extra",
+            "extra",
+        ),
         (Executable::Vlmcd, "-p 1 -bp 2 -mp 3", "--segment"),
-        (Executable::Vlmcd, "-g posix:a -bp 2 -mp 3", "give -p, or -sp and -ep"),
-        (Executable::Vlmcd, "-g posix:a -sp 1 -bp 2 -mp 3", "give -p, or -sp and -ep"),
-        (Executable::Vlmcd, "-g posix:a -sp 4 -ep 3 -bp 2 -mp 3", "ends before it begins"),
-        (Executable::Vlmcd, "-g posix:a -p 64 -bp 2 -mp 3", "must be below 64"),
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 -n 3", "not a power of 2"),
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 -v 4", "log level"),
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 --cpus 0,1", "2 processors for 1"),
-        (Executable::Vlmcd, "-g posix:a -p 1 -bp 2 -mp 3 -r a/b", "no name of a role"),
-        (Executable::Mapperd, "-g posix:a -p 1 -bp 2", "--blockerm-port"),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -bp 2 -mp 3",
+            "give -p, or -sp and -ep",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -sp 1 -bp 2 -mp 3",
+            "give -p, or -sp and -ep",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -sp 4 -ep 3 -bp 2 -mp 3",
+            "ends before it begins",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 64 -bp 2 -mp 3",
+            "must be below 64",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 -n 3",
+            "not a power of 2",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 -v 4",
+            "log level",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 --cpus 0,1",
+            "2 processors for 1",
+        ),
+        (
+            Executable::Vlmcd,
+            "-g posix:a -p 1 -bp 2 -mp 3 -r a/b",
+            "no name of a role",
+        ),
+        (
+            Executable::Mapperd,
+            "-g posix:a -p 1 -bp 2",
+            "--blockerm-port",
+        ),
         (Executable::Filed, "-g posix:a -p 1", "--archip"),
-        (Executable::Filed, "-g posix:a -p 1 --archip /no/such", "Archip dir invalid"),
-        (Executable::Filed, "-g posix:a -p 1 --archip / --fdcache 31", "Fdcache should be"),
-        (Executable::Filed, "-g posix:a -p 1 --archip / --prefix x_", "archip_"),
+        (
+            Executable::Filed,
+            "-g posix:a -p 1 --archip /no/such",
+            "Archip dir invalid",
+        ),
+        (
+            Executable::Filed,
+            "-g posix:a -p 1 --archip / --fdcache 31",
+            "Fdcache should be",
+        ),
+        (
+            Executable::Filed,
+            "-g posix:a -p 1 --archip / --prefix x_",
+            "archip_",
+        ),
         (Executable::Radosd, "-g posix:a -p 1", "--pool"),
         (Executable::Poold, "-s 5 -e 4", "ends before it begins"),
     ];
@@ -147,7 +235,10 @@ fn help_is_complete_and_clap_finds_no_fault() {
             options::Mapperd::command().render_long_help().to_string(),
             options::Vlmcd::command().render_long_help().to_string(),
         ];
-        assert!(helps.iter().any(|help| help.contains(long)), "{short} {long}");
+        assert!(
+            helps.iter().any(|help| help.contains(long)),
+            "{short} {long}"
+        );
     }
 }
 
@@ -155,21 +246,29 @@ fn kinds() -> impl Strategy<Value = RoleKind> {
     let hash = prop::sample::select(HashAlgorithm::ALL.to_vec());
     let text = "[-a-zA-Z0-9_. ]{1,20}";
     prop_oneof![
-        (any::<bool>(), any::<bool>(), any::<bool>(), text, hash.clone(), 1u32..3600).prop_map(
-            |(direct, pithos_migrate, locks, unique, hash_algorithm, lock_ttl_s)| {
-                RoleKind::FileBlocker(FileBlocker {
-                    archip_dir: "/".into(),
-                    lock_dir: locks.then(|| "/tmp".into()),
-                    fdcache: 4096,
-                    direct,
-                    pithos_migrate,
-                    unique_str: Some(unique),
-                    nr_threads: 3,
-                    hash_algorithm,
-                    lock_ttl_s,
-                })
-            }
-        ),
+        (
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+            text,
+            hash.clone(),
+            1u32..3600
+        )
+            .prop_map(
+                |(direct, pithos_migrate, locks, unique, hash_algorithm, lock_ttl_s)| {
+                    RoleKind::FileBlocker(FileBlocker {
+                        archip_dir: "/".into(),
+                        lock_dir: locks.then(|| "/tmp".into()),
+                        fdcache: 4096,
+                        direct,
+                        pithos_migrate,
+                        unique_str: Some(unique),
+                        nr_threads: 3,
+                        hash_algorithm,
+                        lock_ttl_s,
+                    })
+                }
+            ),
         (text, proptest::option::of(text), hash, 1u32..3600).prop_map(
             |(pool, cephx_id, hash_algorithm, lock_ttl_s)| {
                 RoleKind::RadosBlocker(RadosBlocker {

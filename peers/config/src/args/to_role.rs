@@ -87,11 +87,20 @@ impl TryFrom<Poold> for PeerCommand {
         let role = Role {
             pidfile: Some(in_run_dir(options.pidfile, "poold.pid")?),
             umask: options.umask,
-            ..Role::new(Executable::Poold.role_name(), kind, range(options.start, options.end)?)
+            ..Role::new(
+                Executable::Poold.role_name(),
+                kind,
+                range(options.start, options.end)?,
+            )
         };
         role.check().map_err(|fault| fault.message)?;
         let (uid, gid) = (options.user, options.group);
-        let generic = Generic { daemonize: options.daemonize, uid, gid, ..Generic::default() };
+        let generic = Generic {
+            daemonize: options.daemonize,
+            uid,
+            gid,
+            ..Generic::default()
+        };
         Ok(PeerCommand { role, generic })
     }
 }
@@ -100,7 +109,9 @@ impl TryFrom<Poold> for PeerCommand {
 fn command(options: Common, kind: RoleKind) -> Result<PeerCommand, String> {
     check_cpus(&options, &kind)?;
     let ports = ports(&options)?;
-    let name = options.role.unwrap_or_else(|| Executable::of(&kind).role_name().into());
+    let name = options
+        .role
+        .unwrap_or_else(|| Executable::of(&kind).role_name().into());
     if !is_plain_name(&name) {
         return Err(format!("`{}` is no name of a role", name.escape_debug()));
     }
@@ -135,7 +146,10 @@ fn ports(options: &Common) -> Result<PortRange, String> {
     let dynports = options.segment.dynports;
     match ports.end().0 < dynports {
         true => Ok(ports),
-        false => Err(format!("port {} is not static: it must be below {dynports}", ports.end())),
+        false => Err(format!(
+            "port {} is not static: it must be below {dynports}",
+            ports.end()
+        )),
     }
 }
 
@@ -148,12 +162,18 @@ fn check_cpus(options: &Common, kind: &RoleKind) -> Result<(), String> {
     let (given, threads) = (options.cpus.len(), threads(options, kind));
     match given == 0 || given == threads as usize {
         true => Ok(()),
-        false => Err(format!("--cpus names {given} processors for {threads} threads")),
+        false => Err(format!(
+            "--cpus names {given} processors for {threads} threads"
+        )),
     }
 }
 
 fn threads(options: &Common, kind: &RoleKind) -> u32 {
-    if kind.is_blocker() { options.nr_threads } else { 1 }
+    if kind.is_blocker() {
+        options.nr_threads
+    } else {
+        1
+    }
 }
 
 /// Made absolute here, because a peer changes its directory when it goes to the background.
