@@ -166,12 +166,12 @@ fn bad_lines_are_refused_with_a_reason() {
         (
             Executable::Vlmcd,
             "-g posix:a -p 1 -bp 2 -mp 3 -n 3",
-            "not a power of 2",
+            "nr_ops: nr_ops of vlmcd is not a power of 2",
         ),
         (
             Executable::Vlmcd,
             "-g posix:a -p 1 -bp 2 -mp 3 -v 4",
-            "log level",
+            "log_level: the log level",
         ),
         (
             Executable::Vlmcd,

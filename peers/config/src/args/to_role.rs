@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use super::options::{Common, Filed, Mapperd, Poold, Radosd, Vlmcd};
 use super::{Executable, Generic, PeerCommand};
+use crate::error::Fault;
 use crate::paths::default_run_dir;
 use crate::ports::{PortNo, PortRange};
 use crate::read::is_plain_name;
@@ -93,7 +94,7 @@ impl TryFrom<Poold> for PeerCommand {
                 range(options.start, options.end)?,
             )
         };
-        role.check().map_err(|fault| fault.message)?;
+        role.check().map_err(sentence)?;
         let (uid, gid) = (options.user, options.group);
         let generic = Generic {
             daemonize: options.daemonize,
@@ -124,7 +125,7 @@ fn command(options: Common, kind: RoleKind) -> Result<PeerCommand, String> {
         pidfile: options.pidfile.as_deref().map(resolved).transpose()?,
         ..Role::new(name, kind, ports)
     };
-    role.check().map_err(|fault| fault.message)?;
+    role.check().map_err(sentence)?;
     let generic = Generic {
         daemonize: options.daemonize,
         segment: Some(options.segment),
@@ -174,6 +175,11 @@ fn threads(options: &Common, kind: &RoleKind) -> u32 {
     } else {
         1
     }
+}
+
+/// A fault with the key that it is about, as the file spells it.
+fn sentence(fault: Fault) -> String {
+    format!("{}: {}", fault.key, fault.message)
 }
 
 /// Made absolute here, because a peer changes its directory when it goes to the background.
