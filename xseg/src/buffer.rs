@@ -204,6 +204,21 @@ pub fn give_back_all(words: &[AtomicU64], seat: SeatNo) -> u32 {
     count
 }
 
+/// Frees the words that say nothing sensible, and returns how many.
+pub fn wipe_strange(words: &[AtomicU64]) -> u32 {
+    let strange = words.iter().filter(|word| {
+        let bits = word.load(Ordering::Acquire);
+        let sensible = Held::decode(bits).map_or(bits == 0, |held| {
+            u32::from(held.seat.0) < crate::layout::SEATS
+        });
+        !sensible
+            && word
+                .compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    });
+    strange.count() as u32
+}
+
 /// Calls `each` with the seat and the class of every buffer that is taken.
 pub fn holders(layout: &Layout, words: &[AtomicU64], mut each: impl FnMut(SeatNo, usize)) {
     for (number, class) in layout.classes.iter().enumerate() {

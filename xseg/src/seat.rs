@@ -156,7 +156,7 @@ impl Region {
         let Some(member) = self.segment.member(to) else {
             return false;
         };
-        inbox::push(&member.head, slot, |s| {
+        inbox::push(&member.head, to, slot, |s| {
             self.segment.slot(s).map(|slot| &slot.next)
         })
     }
@@ -383,6 +383,7 @@ impl Seat {
             self.chain.clear();
             let _ = inbox::take(
                 &member.head,
+                self.no,
                 slots,
                 |s| segment.slot(s).map(|x| &x.next),
                 &mut self.chain,
@@ -395,6 +396,7 @@ impl Seat {
         let slots = segment.layout().spec.slots;
         let walk = inbox::take(
             &member.head,
+            self.no,
             slots,
             |s| segment.slot(s).map(|x| &x.next),
             &mut chain,
