@@ -612,7 +612,11 @@ impl Seat {
     /// The same while a predecessor's requests are under way: what comes in besides their answers
     /// is left for later, found by the scan that follows the recovery.
     pub fn doze_for_recovery(&self) -> bool {
-        for member in self.regions.iter().filter_map(|r| r.segment.member(self.no)) {
+        for member in self
+            .regions
+            .iter()
+            .filter_map(|r| r.segment.member(self.no))
+        {
             let mail = inbox::has_mail(&member.head);
             if mail {
                 member.head.store(0, Ordering::SeqCst);

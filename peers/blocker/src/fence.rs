@@ -23,7 +23,11 @@ struct Waiting {
 impl Fences {
     /// An instance that starts at `now`, ns.
     pub(crate) fn new(now: u64) -> Fences {
-        Fences { floor: now, oldest: HashMap::new(), waiting: Vec::new() }
+        Fences {
+            floor: now,
+            oldest: HashMap::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Whether a data write under `lease` may start. A lease of 0 is mapperd's own word.
@@ -41,7 +45,11 @@ impl Fences {
     pub(crate) fn raise(&mut self, incoming: Incoming, tag: u32, lease: u64) {
         let oldest = self.oldest.entry(tag).or_default();
         *oldest = lease.max(*oldest);
-        self.waiting.push(Waiting { incoming, tag, lease });
+        self.waiting.push(Waiting {
+            incoming,
+            tag,
+            lease,
+        });
     }
 
     /// Whether any fence waits.
@@ -57,8 +65,10 @@ impl Fences {
     /// Takes out the fences that wait for nothing any more; `under_way(tag, lease)` says whether a
     /// write of that tag with an older lease is.
     pub(crate) fn settled(&mut self, under_way: impl Fn(u32, u64) -> bool) -> Vec<Incoming> {
-        let (settled, waiting): (Vec<_>, Vec<_>) =
-            self.waiting.drain(..).partition(|w| !under_way(w.tag, w.lease));
+        let (settled, waiting): (Vec<_>, Vec<_>) = self
+            .waiting
+            .drain(..)
+            .partition(|w| !under_way(w.tag, w.lease));
         self.waiting = waiting;
         settled.into_iter().map(|w| w.incoming).collect()
     }

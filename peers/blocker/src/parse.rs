@@ -99,16 +99,33 @@ pub(crate) fn operation(request: &Request, cx: &Context<'_>) -> Result<Op, i32> 
     let (offset, size) = (request.offset, request.size);
     in_range(offset, size)?;
     Ok(match request.operation() {
-        Some(Operation::Read) => Op::Read { name: object, offset, buf: cx.buf(request)? },
-        Some(Operation::Write) => {
-            Op::Write { name: object, offset, buf: cx.buf(request)?, tag, fresh, durable }
-        }
-        Some(Operation::Zeroes | Operation::Discard) => {
-            Op::Zeroes { name: object, offset, len: size, tag, durable }
-        }
-        Some(Operation::Truncate) => {
-            Op::Truncate { name: object, size: offset, tag, fresh, durable }
-        }
+        Some(Operation::Read) => Op::Read {
+            name: object,
+            offset,
+            buf: cx.buf(request)?,
+        },
+        Some(Operation::Write) => Op::Write {
+            name: object,
+            offset,
+            buf: cx.buf(request)?,
+            tag,
+            fresh,
+            durable,
+        },
+        Some(Operation::Zeroes | Operation::Discard) => Op::Zeroes {
+            name: object,
+            offset,
+            len: size,
+            tag,
+            durable,
+        },
+        Some(Operation::Truncate) => Op::Truncate {
+            name: object,
+            size: offset,
+            tag,
+            fresh,
+            durable,
+        },
         Some(Operation::Copy) => Op::Copy {
             src: Box::new(source(cx)?),
             dst: object,
@@ -116,36 +133,55 @@ pub(crate) fn operation(request: &Request, cx: &Context<'_>) -> Result<Op, i32> 
             tag,
             durable,
         },
-        Some(Operation::Delete) => Op::Delete { name: object, durable },
+        Some(Operation::Delete) => Op::Delete {
+            name: object,
+            durable,
+        },
         Some(Operation::Info) => Op::Info { name: object },
         Some(Operation::Hash) => {
             if size == 0 {
                 return Err(libc::EINVAL);
             }
-            Op::Hash { name: object, offset, size, algorithm: cx.algorithm }
+            Op::Hash {
+                name: object,
+                offset,
+                size,
+                algorithm: cx.algorithm,
+            }
         }
-        Some(Operation::Acquire) => Op::Acquire { name: volume(&request.target)? },
-        Some(Operation::Release) => {
-            Op::Release { name: volume(&request.target)?, force: request.has(flags::FORCE) }
-        }
-        Some(Operation::LockInfo) => Op::LockInfo { name: volume(&request.target)? },
+        Some(Operation::Acquire) => Op::Acquire {
+            name: volume(&request.target)?,
+        },
+        Some(Operation::Release) => Op::Release {
+            name: volume(&request.target)?,
+            force: request.has(flags::FORCE),
+        },
+        Some(Operation::LockInfo) => Op::LockInfo {
+            name: volume(&request.target)?,
+        },
         _ => return Err(libc::EOPNOTSUPP),
     })
 }
 
 fn source(cx: &Context<'_>) -> Result<driver::Name, i32> {
     let data = cx.data.as_ref().ok_or(libc::EINVAL)?;
-    let bytes = data.slice(0, data.len().min(NameRequest::LEN as u64)).ok_or(libc::EINVAL)?;
+    let bytes = data
+        .slice(0, data.len().min(NameRequest::LEN as u64))
+        .ok_or(libc::EINVAL)?;
     let NameRequest(source) = NameRequest::decode(&bytes.to_vec()).map_err(|_| libc::EINVAL)?;
     name(&source)
 }
 
 /// The volume that a map object belongs to: its name without a chunk's `_` + 16 hex digits.
 pub(crate) fn volume_of(object: &[u8]) -> &[u8] {
-    let Some(at) = object.len().checked_sub(17) else { return object };
+    let Some(at) = object.len().checked_sub(17) else {
+        return object;
+    };
     let (volume, suffix) = object.split_at(at);
     let is_chunk = suffix[0] == b'_'
-        && suffix[1..].iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        && suffix[1..]
+            .iter()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_chunk { volume } else { object }
 }
 

@@ -81,9 +81,14 @@ impl Blocker {
         timers: Timers,
         executor: Executor,
     ) -> Blocker {
-        let segments: Arc<Vec<_>> = desk.with_seat(|seat| {
-            [PUBLIC, PRIVATE].iter().filter_map(|&r| seat.segment(r).cloned()).collect::<Vec<_>>()
-        }).into();
+        let segments: Arc<Vec<_>> = desk
+            .with_seat(|seat| {
+                [PUBLIC, PRIVATE]
+                    .iter()
+                    .filter_map(|&r| seat.segment(r).cloned())
+                    .collect::<Vec<_>>()
+            })
+            .into();
         let nr_ops = settings.nr_ops.max(1);
         let fences = Fences::new(env.clock.now_ns());
         Blocker {
@@ -142,14 +147,18 @@ impl Blocker {
         });
         let bytes = report.to_string().into_bytes();
         match self.desk.reply_bytes(&incoming, request, &bytes) {
-            Ok(()) => self.desk.answer(incoming, Answer::served(bytes.len() as u64)),
+            Ok(()) => self
+                .desk
+                .answer(incoming, Answer::served(bytes.len() as u64)),
             Err(errno) => self.fail(incoming, errno),
         }
     }
 
     /// Starts a request, or queues it when the table is full.
     fn start_request(&mut self, incoming: Incoming, request: Request) {
-        let Some(incoming) = self.serve_here(incoming, &request) else { return };
+        let Some(incoming) = self.serve_here(incoming, &request) else {
+            return;
+        };
         if self.free.is_empty() {
             self.backlog.push_back((incoming, request));
             return;
@@ -165,7 +174,11 @@ impl Blocker {
             self.backlog.push_back((incoming, request));
             return;
         };
-        self.flights[index] = Some(Flight { incoming, request, step });
+        self.flights[index] = Some(Flight {
+            incoming,
+            request,
+            step,
+        });
         self.driver.submit(OpId(index as u64), op);
     }
 
@@ -173,7 +186,9 @@ impl Blocker {
     fn admit(&mut self, incoming: &Incoming, request: &Request) -> Result<(Op, Step), i32> {
         let region = incoming.id().region;
         if is_data_write(request)
-            && !self.fences.admits(request.tag, request.lease, self.env.clock.now_ns())
+            && !self
+                .fences
+                .admits(request.tag, request.lease, self.env.clock.now_ns())
         {
             self.counters.refused_stale += 1;
             return Err(libc::ESTALE);
@@ -181,7 +196,12 @@ impl Blocker {
         let op = self.operation(incoming, request)?;
         if region == PRIVATE && request.has(flags::UNDER_LOCK) {
             let Some(volume) = self.locks.get(&request.tag) else {
-                return Ok((Op::Acquire { name: lock_of(request)? }, Step::Relock));
+                return Ok((
+                    Op::Acquire {
+                        name: lock_of(request)?,
+                    },
+                    Step::Relock,
+                ));
             };
             if !self.driver.lock_is_held(volume) {
                 self.counters.lost_locks += 1;
@@ -193,10 +213,19 @@ impl Blocker {
 
     fn operation(&self, incoming: &Incoming, request: &Request) -> Result<Op, i32> {
         match request.operation() {
-            Some(Operation::SyncTag) => return Ok(Op::Sync { tag: Tag(request.tag) }),
+            Some(Operation::SyncTag) => {
+                return Ok(Op::Sync {
+                    tag: Tag(request.tag),
+                });
+            }
             Some(Operation::List) => {
-                let max = usize::try_from(request.size).unwrap_or(usize::MAX).clamp(1, 4096);
-                return Ok(Op::List { cursor: request.offset, max });
+                let max = usize::try_from(request.size)
+                    .unwrap_or(usize::MAX)
+                    .clamp(1, 4096);
+                return Ok(Op::List {
+                    cursor: request.offset,
+                    max,
+                });
             }
             _ => {}
         }
@@ -211,7 +240,9 @@ impl Blocker {
 
     fn finish_flight(&mut self, done: Done) {
         let index = done.id.0 as usize;
-        let Some(flight) = self.flights.get_mut(index).and_then(Option::take) else { return };
+        let Some(flight) = self.flights.get_mut(index).and_then(Option::take) else {
+            return;
+        };
         self.free.push(index);
         match flight.step {
             Step::Own => self.finish_own(flight, done),
@@ -230,7 +261,9 @@ impl Blocker {
     }
 
     fn finish_own(&mut self, flight: Flight, done: Done) {
-        let Flight { incoming, request, .. } = flight;
+        let Flight {
+            incoming, request, ..
+        } = flight;
         let operation = request.operation();
         match done.result {
             Ok(reply) => {
@@ -288,11 +321,14 @@ impl Blocker {
 
     /// The volume is closed: the driver may forget what it knows of its tag.
     fn forget(&mut self, tag: u32) {
-        self.driver.submit(OpId(u64::MAX), Op::Forget { tag: Tag(tag) });
+        self.driver
+            .submit(OpId(u64::MAX), Op::Forget { tag: Tag(tag) });
     }
 
     fn finish_relock(&mut self, flight: Flight, done: Done) {
-        let Flight { incoming, request, .. } = flight;
+        let Flight {
+            incoming, request, ..
+        } = flight;
         let ours = match done.result {
             Ok(reply) => matches!(&reply.detail, driver::Detail::Lock(l) if l.already_ours),
             Err(_) => {
@@ -300,9 +336,14 @@ impl Blocker {
                 return self.fail(incoming, libc::ESTALE);
             }
         };
-        let Ok(volume) = lock_of(&request) else { return self.fail(incoming, libc::EINVAL) };
+        let Ok(volume) = lock_of(&request) else {
+            return self.fail(incoming, libc::EINVAL);
+        };
         if !ours {
-            let op = Op::Release { name: volume, force: false };
+            let op = Op::Release {
+                name: volume,
+                force: false,
+            };
             return self.submit(incoming, request, op, Step::Unlock);
         }
         self.locks.insert(request.tag, volume);
@@ -327,7 +368,9 @@ impl Blocker {
 
     /// Wakes the reactor when the next waiting ACQUIRE is due.
     fn set_alarm(&mut self) {
-        let Some(at) = self.waiters.next() else { return };
+        let Some(at) = self.waiters.next() else {
+            return;
+        };
         if self.alarm.is_some_and(|alarm| alarm <= at) {
             return;
         }

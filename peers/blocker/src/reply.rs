@@ -78,26 +78,44 @@ pub(crate) struct Said {
 /// Translates; `acquire` and `info` tell replies of the same detail apart.
 pub(crate) fn say(detail: Detail, acquire: bool) -> Said {
     match detail {
-        Detail::None => Said { serviced: None, bytes: None },
-        Detail::Size(size) => {
-            Said { serviced: Some(8), bytes: Some(size.to_le_bytes().to_vec()) }
-        }
+        Detail::None => Said {
+            serviced: None,
+            bytes: None,
+        },
+        Detail::Size(size) => Said {
+            serviced: Some(8),
+            bytes: Some(size.to_le_bytes().to_vec()),
+        },
         Detail::Hash(digest) => {
             let hex = digest.to_string();
             let name = Name::new(hex.as_bytes()).unwrap_or_default();
-            Said { serviced: None, bytes: Some(NameRequest(name).encode().to_vec()) }
+            Said {
+                serviced: None,
+                bytes: Some(NameRequest(name).encode().to_vec()),
+            }
         }
         Detail::List { names, next } => {
             let names = names.iter().filter_map(|n| Name::new(n)).collect();
-            Said { serviced: Some(next.unwrap_or(0)), bytes: Some(ListPage { names }.encode()) }
+            Said {
+                serviced: Some(next.unwrap_or(0)),
+                bytes: Some(ListPage { names }.encode()),
+            }
         }
-        Detail::Lock(lock) if acquire => {
-            Said { serviced: Some(u64::from(lock.already_ours)), bytes: None }
-        }
+        Detail::Lock(lock) if acquire => Said {
+            serviced: Some(u64::from(lock.already_ours)),
+            bytes: None,
+        },
         Detail::Lock(lock) => {
-            let report = lock.holder.as_ref().map(LockReport::from).unwrap_or_default();
+            let report = lock
+                .holder
+                .as_ref()
+                .map(LockReport::from)
+                .unwrap_or_default();
             let bytes = serde_json::to_vec(&report).unwrap_or_default();
-            Said { serviced: Some(bytes.len() as u64), bytes: Some(bytes) }
+            Said {
+                serviced: Some(bytes.len() as u64),
+                bytes: Some(bytes),
+            }
         }
     }
 }
@@ -108,8 +126,13 @@ mod tests {
 
     #[test]
     fn a_page_round_trips_and_lies_are_refused() {
-        let names = ["volume-a", "volume-b"].map(|n| Name::try_from(n).unwrap()).to_vec();
-        let bytes = ListPage { names: names.clone() }.encode();
+        let names = ["volume-a", "volume-b"]
+            .map(|n| Name::try_from(n).unwrap())
+            .to_vec();
+        let bytes = ListPage {
+            names: names.clone(),
+        }
+        .encode();
         assert_eq!(ListPage::decode(&bytes), Some(ListPage { names }));
         assert_eq!(ListPage::decode(&bytes[..bytes.len() - 1]), None);
         assert_eq!(ListPage::decode(&[1, 0, 0, 0, 255, 255]), None);

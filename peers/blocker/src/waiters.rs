@@ -33,7 +33,9 @@ impl Waiters {
     /// Takes the next one that is due.
     pub(crate) fn due(&mut self, now: u64) -> Option<(Incoming, Request)> {
         let at = self.queue.iter().position(|(at, _, _)| *at <= now)?;
-        self.queue.remove(at).map(|(_, incoming, request)| (incoming, request))
+        self.queue
+            .remove(at)
+            .map(|(_, incoming, request)| (incoming, request))
     }
 
     /// When the next one is due.

@@ -54,7 +54,11 @@ impl Host {
     /// Adds a peer and begins its recovery.
     pub fn add(&mut self, desk: Desk, peer: Box<dyn Peer>) {
         let recovery = desk.with_seat(|seat| seat.recover());
-        self.stations.push(Station { desk, peer, phase: Phase::Recovering(recovery) });
+        self.stations.push(Station {
+            desk,
+            peer,
+            phase: Phase::Recovering(recovery),
+        });
     }
 
     /// Does everything that can be done now. True: something was done.
@@ -80,7 +84,8 @@ impl Host {
                 }
             }
             Phase::Stopping => {
-                if station.peer.under_way() == 0 && station.desk.asked() == 0
+                if station.peer.under_way() == 0
+                    && station.desk.asked() == 0
                     && station.peer.finish()
                 {
                     station.phase = Phase::Stopped;
@@ -98,7 +103,9 @@ impl Host {
         if matches!(station.phase, Phase::Recovering(_)) {
             return false;
         }
-        let any = station.desk.receive(&mut self.events, &mut self.requests, &mut self.replies);
+        let any = station
+            .desk
+            .receive(&mut self.events, &mut self.requests, &mut self.replies);
         for (token, answer) in self.replies.drain(..) {
             station.peer.reply(token, answer);
         }
@@ -110,7 +117,9 @@ impl Host {
 
     /// Whether anything is outstanding for which it is worth to stay awake a little.
     pub fn under_way(&self) -> bool {
-        self.stations.iter().any(|s| s.peer.under_way() > 0 || s.desk.asked() > 0)
+        self.stations
+            .iter()
+            .any(|s| s.peer.under_way() > 0 || s.desk.asked() > 0)
     }
 
     /// Says on every seat that we go to sleep. False: something came in, turn again.
@@ -134,7 +143,9 @@ impl Host {
 
     /// Whether mail waits in an inbox.
     pub fn has_mail(&self) -> bool {
-        self.stations.iter().any(|s| s.desk.with_seat(|seat| seat.has_mail()))
+        self.stations
+            .iter()
+            .any(|s| s.desk.with_seat(|seat| seat.has_mail()))
     }
 
     /// The desks, in the order in which the peers were added.
@@ -153,12 +164,16 @@ impl Host {
 
     /// Whether every peer has stopped.
     pub fn is_stopped(&self) -> bool {
-        self.stations.iter().all(|s| matches!(s.phase, Phase::Stopped))
+        self.stations
+            .iter()
+            .all(|s| matches!(s.phase, Phase::Stopped))
     }
 
     /// Whether every peer serves.
     pub fn is_serving(&self) -> bool {
-        self.stations.iter().all(|s| matches!(s.phase, Phase::Serving))
+        self.stations
+            .iter()
+            .all(|s| matches!(s.phase, Phase::Serving))
     }
 
     /// When the next timer fires, ns of the clock.
@@ -171,15 +186,17 @@ impl Station {
     fn begin(&mut self, requeued: Vec<Incoming>) {
         self.phase = Phase::Serving;
         self.peer.start();
-        let (marked, plain): (Vec<_>, Vec<_>) =
-            requeued.into_iter().partition(|incoming| self.is_marked(incoming));
+        let (marked, plain): (Vec<_>, Vec<_>) = requeued
+            .into_iter()
+            .partition(|incoming| self.is_marked(incoming));
         for incoming in marked.into_iter().chain(plain) {
             self.deliver(incoming);
         }
     }
 
     fn is_marked(&self, incoming: &Incoming) -> bool {
-        self.desk.with_seat(|seat| seat.read(incoming).is_ok_and(|r| seat.mark(r.root) != 0))
+        self.desk
+            .with_seat(|seat| seat.read(incoming).is_ok_and(|r| seat.mark(r.root) != 0))
     }
 
     fn deliver(&mut self, incoming: Incoming) {

@@ -46,7 +46,10 @@ impl BlockMap {
 
     /// What is known of block `index`.
     pub(crate) fn get(&self, index: u64) -> Option<Block> {
-        let page = self.pages.get(usize::try_from(index / PAGE).ok()?)?.as_ref()?;
+        let page = self
+            .pages
+            .get(usize::try_from(index / PAGE).ok()?)?
+            .as_ref()?;
         let cell = page[(index % PAGE) as usize];
         (cell & KNOWN != 0).then_some(Block {
             zero: cell & ZERO != 0,
@@ -70,8 +73,12 @@ impl BlockMap {
 
     /// Learns where block `index` is.
     pub(crate) fn learn(&mut self, index: u64, segment: &MapSegment) {
-        let Ok(page) = usize::try_from(index / PAGE) else { return };
-        let Some(cell) = self.cell(index, segment) else { return };
+        let Ok(page) = usize::try_from(index / PAGE) else {
+            return;
+        };
+        let Some(cell) = self.cell(index, segment) else {
+            return;
+        };
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
@@ -97,7 +104,9 @@ impl BlockMap {
         if let Some(&id) = self.ids.get(name) {
             return Some(id);
         }
-        let id = u32::try_from(self.names.len()).ok().filter(|&id| id <= ID_MAX)?;
+        let id = u32::try_from(self.names.len())
+            .ok()
+            .filter(|&id| id <= ID_MAX)?;
         self.names.push(name.into());
         self.ids.insert(name.into(), id);
         Some(id)
@@ -117,7 +126,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn segment(name: &str, flags: u32) -> MapSegment {
-        MapSegment { name: Name::try_from(name).unwrap(), flags, offset: 0, size: 0 }
+        MapSegment {
+            name: Name::try_from(name).unwrap(),
+            flags,
+            offset: 0,
+            size: 0,
+        }
     }
 
     #[test]

@@ -81,7 +81,11 @@ impl Vlmcd {
     fn synced(&mut self, index: u32) {
         let flush = kind_of(&self.op(index).request) == Some(Kind::Flush);
         self.counters.flushes += u64::from(flush);
-        let size = if flush { 0 } else { self.op(index).request.size };
+        let size = if flush {
+            0
+        } else {
+            self.op(index).request.size
+        };
         self.finish(index, Answer::served(size));
     }
 
@@ -98,7 +102,13 @@ impl Vlmcd {
             op.scratch = Some(scratch);
         }
         op.stage = Stage::Forwarded;
-        let request = Request { data, datalen, tag: volume.tag, lease: 0, ..op.request };
+        let request = Request {
+            data,
+            datalen,
+            tag: volume.tag,
+            lease: 0,
+            ..op.request
+        };
         match self.send(self.settings.mapper_port, &request, Token::of(index)) {
             Ok(_) => {}
             Err(errno) => self.fail(index, errno),
@@ -120,6 +130,13 @@ impl Vlmcd {
         {
             return self.fail(index, errno);
         }
-        self.finish(index, Answer { tag: 0, lease: 0, ..answer });
+        self.finish(
+            index,
+            Answer {
+                tag: 0,
+                lease: 0,
+                ..answer
+            },
+        );
     }
 }

@@ -29,7 +29,11 @@ struct Geometry {
 enum Place {
     Unknown,
     Zero,
-    Object { name: Name, writable: bool, archip: bool },
+    Object {
+        name: Name,
+        writable: bool,
+        archip: bool,
+    },
 }
 
 impl Vlmcd {
@@ -37,16 +41,22 @@ impl Vlmcd {
         let now = self.env.clock.now_ns();
         let (op, volume) = self.op_and_volume(index);
         if let Some(once) = &op.once {
-            return Some(Geometry { size: once.size, block_size: once.block_size });
+            return Some(Geometry {
+                size: once.size,
+                block_size: once.block_size,
+            });
         }
-        volume
-            .lease_is_good(now)
-            .then_some(Geometry { size: volume.size, block_size: volume.block_size })
+        volume.lease_is_good(now).then_some(Geometry {
+            size: volume.size,
+            block_size: volume.block_size,
+        })
     }
 
     /// Goes on with operation `index`: asks what is not known, then sends its parts.
     pub(crate) fn route(&mut self, index: u32) {
-        let Some(geometry) = self.geometry(index) else { return self.ask_map(index, None) };
+        let Some(geometry) = self.geometry(index) else {
+            return self.ask_map(index, None);
+        };
         if self.op(index).range.end > geometry.size {
             return self.fail(index, libc::EINVAL);
         }
@@ -116,9 +126,11 @@ impl Vlmcd {
 
     fn write_part(&mut self, index: u32, block: u64, part: &Range<u64>, g: Geometry) -> Sent {
         match self.place(index, block) {
-            Place::Object { name, writable: true, archip } => {
-                self.send_part(index, Operation::Write, name, block, part, g, archip)
-            }
+            Place::Object {
+                name,
+                writable: true,
+                archip,
+            } => self.send_part(index, Operation::Write, name, block, part, g, archip),
             _ => Sent::Unknown,
         }
     }
@@ -129,9 +141,16 @@ impl Vlmcd {
         let discard = self.op(index).request.operation() == Some(Operation::Discard);
         match self.place(index, block) {
             Place::Zero => Sent::Done,
-            Place::Object { name, writable: true, archip } => {
-                let operation =
-                    if is_whole(part, g) { Operation::Truncate } else { Operation::Zeroes };
+            Place::Object {
+                name,
+                writable: true,
+                archip,
+            } => {
+                let operation = if is_whole(part, g) {
+                    Operation::Truncate
+                } else {
+                    Operation::Zeroes
+                };
                 self.send_part(index, operation, name, block, part, g, archip)
             }
             Place::Object { .. } if discard => Sent::Done,
@@ -139,7 +158,10 @@ impl Vlmcd {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one part is described by so much")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one part is described by so much"
+    )]
     fn send_part(
         &mut self,
         index: u32,
@@ -168,15 +190,26 @@ impl Vlmcd {
                 Operation::Truncate => 0,
                 _ => part.start % geometry.block_size,
             },
-            size: if operation == Operation::Truncate { 0 } else { len },
-            data: Address { region: op.request.data.region, offset: at },
+            size: if operation == Operation::Truncate {
+                0
+            } else {
+                len
+            },
+            data: Address {
+                region: op.request.data.region,
+                offset: at,
+            },
             datalen: if carries { len } else { 0 },
             tag: volume.tag,
             lease: if op.once.is_some() { 0 } else { volume.lease },
             root: op.request.root,
             ..Request::new(operation, object)
         };
-        let token = Token { op: index, part: (block - first) as u32, archip };
+        let token = Token {
+            op: index,
+            part: (block - first) as u32,
+            archip,
+        };
         match self.send(self.settings.blocker_port, &request, token) {
             Ok(true) => {
                 self.op(index).parts += 1;
@@ -382,7 +415,9 @@ impl Vlmcd {
 
     /// A slot may be free again.
     pub(crate) fn unstall(&mut self, index: u32) {
-        let Some(op) = self.ops[index as usize].as_ref() else { return };
+        let Some(op) = self.ops[index as usize].as_ref() else {
+            return;
+        };
         match op.stage {
             Stage::Parts if op.parts == 0 => self.route(index),
             Stage::Parts => self.carry_on(index),
@@ -408,7 +443,9 @@ enum Sent {
 
 impl Once {
     fn place(&self, block: u64) -> Place {
-        let at = block.checked_sub(self.first_block).and_then(|at| usize::try_from(at).ok());
+        let at = block
+            .checked_sub(self.first_block)
+            .and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| self.segments.get(at)) {
             None => Place::Unknown,
             Some(s) if s.flags & mapflags::ZERO != 0 => Place::Zero,
@@ -443,7 +480,10 @@ fn ask_range(op: &Op, volume: &Volume, geometry: Option<Geometry>) -> (Operation
     };
     if !writes {
         let start = block / WINDOW_BLOCKS * window;
-        return (Operation::MapRead, start..start.saturating_add(window).min(g.size));
+        return (
+            Operation::MapRead,
+            start..start.saturating_add(window).min(g.size),
+        );
     }
     // Zeroes ask block by block: each is either whole, and need not be copied up, or not.
     let most = if op.request.operation() == Some(Operation::Zeroes) {

@@ -109,7 +109,11 @@ const ARCHIP_BIT: u64 = 1 << 63;
 impl Token {
     /// The token of what is not a part.
     pub(crate) fn of(op: u32) -> Token {
-        Token { op, part: 0, archip: false }
+        Token {
+            op,
+            part: 0,
+            archip: false,
+        }
     }
 
     pub(crate) fn encode(self) -> u64 {

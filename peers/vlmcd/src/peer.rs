@@ -74,13 +74,19 @@ impl Vlmcd {
 
     /// The operation at `index`, which is under way.
     pub(crate) fn op(&mut self, index: u32) -> &mut Op {
-        self.ops[index as usize].as_mut().expect("an operation under way")
+        self.ops[index as usize]
+            .as_mut()
+            .expect("an operation under way")
     }
 
     /// The operation at `index` and its volume.
     pub(crate) fn op_and_volume(&mut self, index: u32) -> (&mut Op, &mut Volume) {
-        let op = self.ops[index as usize].as_mut().expect("an operation under way");
-        let volume = self.volumes[op.volume].as_mut().expect("its volume's record");
+        let op = self.ops[index as usize]
+            .as_mut()
+            .expect("an operation under way");
+        let volume = self.volumes[op.volume]
+            .as_mut()
+            .expect("its volume's record");
         (op, volume)
     }
 
@@ -120,7 +126,9 @@ impl Vlmcd {
         });
         let bytes = report.to_string().into_bytes();
         match self.desk.reply_bytes(&incoming, request, &bytes) {
-            Ok(()) => self.desk.answer(incoming, Answer::served(bytes.len() as u64)),
+            Ok(()) => self
+                .desk
+                .answer(incoming, Answer::served(bytes.len() as u64)),
             Err(errno) => self.refuse(incoming, errno),
         }
     }
@@ -170,7 +178,9 @@ impl Vlmcd {
 
     /// Answers operation `index` and frees it.
     pub(crate) fn finish(&mut self, index: u32, answer: Answer) {
-        let op = self.ops[index as usize].take().expect("an operation under way");
+        let op = self.ops[index as usize]
+            .take()
+            .expect("an operation under way");
         debug_assert_eq!(op.parts, 0, "nothing is answered while a part may land");
         self.free.push(index);
         if answer.errno != 0 {
@@ -213,7 +223,9 @@ impl Vlmcd {
     }
 
     fn resume_volume(&mut self, at: usize) {
-        let Some(volume) = self.volumes[at].as_mut() else { return };
+        let Some(volume) = self.volumes[at].as_mut() else {
+            return;
+        };
         if volume.frozen {
             if volume.active == 0
                 && let Some(index) = self.draining(at)
@@ -224,10 +236,12 @@ impl Vlmcd {
         }
         while !self.free.is_empty() {
             let volume = self.volumes[at].as_mut().expect("still there");
-            let Some((_, request)) = volume.waiting.front() else { break };
+            let Some((_, request)) = volume.waiting.front() else {
+                break;
+            };
             let kind = kind_of(request).expect("checked when it came");
-            let blocked = volume.frozen
-                || kind == Kind::Change && volume.overlaps(&range_of(request));
+            let blocked =
+                volume.frozen || kind == Kind::Change && volume.overlaps(&range_of(request));
             if blocked {
                 return;
             }
@@ -260,13 +274,19 @@ impl Vlmcd {
 
     fn draining(&self, volume: usize) -> Option<u32> {
         let found = self.ops.iter().position(|op| {
-            op.as_ref().is_some_and(|op| op.volume == volume && op.stage == Stage::Draining)
+            op.as_ref()
+                .is_some_and(|op| op.volume == volume && op.stage == Stage::Draining)
         })?;
         Some(found as u32)
     }
 
     /// Sends a sub-request of operation `token.op`. False: no slot is free, it is tried again.
-    pub(crate) fn send(&mut self, port: PortNo, request: &Request, token: Token) -> Result<bool, i32> {
+    pub(crate) fn send(
+        &mut self,
+        port: PortNo,
+        request: &Request,
+        token: Token,
+    ) -> Result<bool, i32> {
         match self.desk.send(port, request, token.encode()) {
             Ok(()) => Ok(true),
             Err(libc::EAGAIN) => {
@@ -323,7 +343,10 @@ fn check(request: &Request) -> Result<Kind, i32> {
     if request.offset.checked_add(request.size).is_none() {
         return Err(libc::EINVAL);
     }
-    let carries = matches!(request.operation(), Some(Operation::Read | Operation::Write));
+    let carries = matches!(
+        request.operation(),
+        Some(Operation::Read | Operation::Write)
+    );
     if carries && request.size > request.datalen {
         return Err(libc::EINVAL);
     }
@@ -362,7 +385,9 @@ impl Peer for Vlmcd {
     fn turn(&mut self) -> bool {
         let count = self.stalled.len();
         for _ in 0..count {
-            let Some(index) = self.stalled.pop_front() else { break };
+            let Some(index) = self.stalled.pop_front() else {
+                break;
+            };
             self.unstall(index);
         }
         if count > 0 {

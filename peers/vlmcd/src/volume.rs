@@ -78,7 +78,9 @@ impl Volume {
 
     /// Whether `range` overlaps a write under way.
     pub(crate) fn overlaps(&self, range: &Range<u64>) -> bool {
-        self.writes.iter().any(|(_, w)| w.start < range.end && range.start < w.end)
+        self.writes
+            .iter()
+            .any(|(_, w)| w.start < range.end && range.start < w.end)
     }
 
     /// Notes that operation `op` writes `range`.
