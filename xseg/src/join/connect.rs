@@ -168,6 +168,24 @@ pub fn observe(path: &Path) -> Result<Observed, JoinError> {
     })
 }
 
+/// Has the holder mend the regions, and returns what it did in a sentence. There are no locks
+/// that a dead process could leave held: what it can leave is slots, buffers and ports.
+pub fn repair(path: &Path) -> Result<String, JoinError> {
+    let hello = Hello::new(Wish::Repair, "repair");
+    ask(path, &hello).map(|(_, answer, _)| answer.text)
+}
+
+/// Has the holder look after what hangs at `port` ([`crate::reclaim::recover_port`]), and returns
+/// what it did in a sentence.
+pub fn recover_port(path: &Path, port: PortNo, force: bool) -> Result<String, JoinError> {
+    let hello = Hello {
+        first: port,
+        last: u32::from(force),
+        ..Hello::new(Wish::RecoverPort, "recoverport")
+    };
+    ask(path, &hello).map(|(_, answer, _)| answer.text)
+}
+
 impl Table {
     fn sit(&self, no: SeatNo, own: File) -> Seat {
         let bells: Arc<dyn Bells> = self.bells.clone();

@@ -77,6 +77,10 @@ pub enum Wish {
     Observe = 3,
     /// To go on with the seats that it has, under a new holder.
     Return = 4,
+    /// No seat; the holder is to mend the regions (`xseg verify-fix`, `recoverlocks`).
+    Repair = 5,
+    /// No seat; the holder is to look after the requests at the port `first` (`recoverport`).
+    RecoverPort = 6,
 }
 
 /// What a joiner says first.
@@ -90,9 +94,9 @@ pub struct Hello {
     pub pid: u32,
     /// It has the regions and bells already (a further role on the same connection).
     pub more: bool,
-    /// First port of a peer.
+    /// First port of a peer; RecoverPort: the port.
     pub first: u32,
-    /// Last port of a peer.
+    /// Last port of a peer; RecoverPort: not 0 fails what waits for a dead peer, too.
     pub last: u32,
     /// Return: the generation of its regions.
     pub generation: u64,
@@ -204,6 +208,8 @@ impl Hello {
             2 => Wish::Peer,
             3 => Wish::Observe,
             4 => Wish::Return,
+            5 => Wish::Repair,
+            6 => Wish::RecoverPort,
             _ => return Err(BadMessage::Foreign),
         };
         Ok(Hello {
@@ -241,7 +247,7 @@ pub struct Answer {
     pub generation: u64,
     /// Who is alive.
     pub alive: SeatSet,
-    /// Why not, a sentence.
+    /// Why not, or what was done: a sentence.
     pub text: String,
 }
 
