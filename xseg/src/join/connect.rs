@@ -3,7 +3,7 @@
 use super::socket;
 use super::wire::{self, Answer, Hello, SeatSet, Wish, has};
 use crate::bell::{Bells, EventBells};
-use crate::layout::SEATS;
+use crate::layout::{RegionSpec, SEATS};
 use crate::protocol::PortNo;
 use crate::seat::Seat;
 use crate::segment::{Segment, SegmentError};
@@ -292,7 +292,7 @@ fn exchange(
     }
     let answer = Answer::decode(&bytes).map_err(|e| JoinError::OtherVersion(e.to_string()))?;
     match answer.errno as i32 {
-        0 => Handed::sort(answer.has, descriptors).map(|handed| (answer, handed)),
+        0 => Handed::sort(&answer, descriptors).map(|handed| (answer, handed)),
         libc::EPROTONOSUPPORT => Err(JoinError::OtherVersion(answer.text)),
         errno => Err(JoinError::Refused {
             errno,
@@ -312,15 +312,19 @@ struct Handed {
 }
 
 impl Handed {
-    fn sort(has_bits: u32, descriptors: Vec<OwnedFd>) -> Result<Handed, JoinError> {
+    fn sort(answer: &Answer, descriptors: Vec<OwnedFd>) -> Result<Handed, JoinError> {
         let mut rest = descriptors.into_iter();
+        let mut join = |spec| -> Result<Segment, JoinError> {
+            let fd = need(rest.next())?;
+            Ok(Segment::from_parts(fd, spec, answer.generation)?)
+        };
         let mut handed = Handed::default();
-        let has = |bit| has_bits & bit != 0;
+        let has = |bit| answer.has & bit != 0;
         if has(has::PUBLIC) {
-            handed.public = Some(Segment::from_descriptor(need(rest.next())?)?);
+            handed.public = Some(join(need(answer.region)?)?);
         }
         if has(has::PRIVATE) {
-            handed.private = Some(Segment::from_descriptor(need(rest.next())?)?);
+            handed.private = Some(join(RegionSpec::private(&need(answer.region)?))?);
         }
         if has(has::LOCKS) {
             let (peers, clients) = (need(rest.next())?, need(rest.next())?);
@@ -342,7 +346,7 @@ impl Handed {
 fn need<T>(promised: Option<T>) -> Result<T, JoinError> {
     promised.ok_or_else(|| JoinError::Refused {
         errno: libc::EPROTO,
-        text: "the segment's holder sent too few descriptors".into(),
+        text: "the segment's holder left out a part of its answer".into(),
     })
 }
 

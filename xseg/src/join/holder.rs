@@ -391,6 +391,7 @@ impl Holder {
         };
         guest.said_hello = true;
         answer.generation = self.table.public.generation();
+        answer.region = Some(self.table.public.layout().spec);
         let descriptors = self.table.descriptors(answer.has, own.as_ref());
         let sent = socket::send(guest.socket.as_fd(), &answer.encode(), &descriptors);
         let pid = guest.who.pid;
@@ -671,10 +672,13 @@ impl Holder {
         let name = sitter.name.clone();
         reclaim::mark_dead(&self.table.segments(), seat);
         self.places[usize::from(seat.0)] = Place::Dead(sitter, Instant::now());
+        let first = self.notices.len();
         let swept = (!is_peer(seat)).then(|| self.sweep(seat));
         let living = |s: SeatNo| self.place(s).is_occupied();
         reclaim::alarm(&self.table.segments(), &self.table.bells, &living);
-        self.notices.push(Notice::Died { seat, name, swept });
+        // Before the notice that nothing is left.
+        self.notices
+            .insert(first, Notice::Died { seat, name, swept });
     }
 
     /// Sweeps a dead client's seat, and empties it when nothing is left.
