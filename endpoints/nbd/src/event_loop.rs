@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! turn: kernel's news -> stalled sessions -> backend's completions -> arm receives and sends
-//!       something happened? submit, next turn.  Nothing? spin while the backend works, then sleep.
+//!       something happened? submit, next turn.  Nothing? spin while something is outstanding
+//!       (an operation at the backend, the rest of a request), then sleep.
 //! ```
 //! Always true: a connection has at most one receive and one send in the ring, and lives until both
 //! have completed and the backend has completed all its operations; so no completion ever names a
@@ -295,7 +296,7 @@ impl<E: Export> EventLoop<E> {
 
     /// `true`: there is something to do.
     fn spin(&mut self) -> bool {
-        if self.options.spin.is_zero() || self.at_backend() == 0 {
+        if self.options.spin.is_zero() || !self.is_expecting() {
             return false;
         }
         let begin = Instant::now();
@@ -306,6 +307,14 @@ impl<E: Export> EventLoop<E> {
             std::hint::spin_loop();
         }
         false
+    }
+
+    /// Something is outstanding: operations at the backend, or the rest of a request.
+    fn is_expecting(&self) -> bool {
+        let mut all = self.connections.iter().flatten();
+        all.any(|connection| {
+            connection.session.at_backend() > 0 || connection.session.is_mid_request()
+        })
     }
 }
 

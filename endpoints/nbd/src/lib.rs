@@ -42,6 +42,8 @@ pub mod handshake;
 mod ring;
 pub mod server;
 mod session;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use control::{Client, Handle};

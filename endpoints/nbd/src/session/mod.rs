@@ -19,8 +19,6 @@
 mod input;
 mod output;
 mod slots;
-#[cfg(test)]
-mod tests;
 
 use std::ops::ControlFlow;
 
@@ -132,6 +130,13 @@ impl Session {
     /// Operations at the backend.
     pub(crate) fn at_backend(&self) -> usize {
         self.at_backend
+    }
+
+    /// A request has begun to arrive: the rest of it is on its way, within microseconds if the
+    /// client is well.
+    pub(crate) fn is_mid_request(&self) -> bool {
+        let header_bytes = self.input.unused().len();
+        self.payload.is_some() || (header_bytes > 0 && header_bytes < REQUEST_SIZE)
     }
 
     /// Whether the handshake is over.
