@@ -37,6 +37,15 @@ struct Connection {
     attached: bool,
 }
 
+/// What the ring holds for the listening socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Nothing,
+    Accept,
+    /// The pause after a failed accept.
+    Pause,
+}
+
 pub(crate) struct EventLoop<E: Export> {
     ring: Ring,
     listener: UnixListener,
@@ -45,8 +54,7 @@ pub(crate) struct EventLoop<E: Export> {
     shared: Arc<Shared>,
     connections: Vec<Option<Box<Connection>>>,
     count: u32,
-    /// An accept, or the pause after a failed one, is in the ring.
-    accepting: bool,
+    accepting: Accepting,
     frozen: bool,
     settled: bool,
     stopping: bool,
@@ -75,7 +83,7 @@ impl<E: Export> EventLoop<E> {
             connections: (0..options.connections_max).map(|_| None).collect(),
             options,
             count: 0,
-            accepting: false,
+            accepting: Accepting::Nothing,
             frozen: false,
             settled: false,
             stopping: false,
@@ -99,12 +107,13 @@ impl<E: Export> EventLoop<E> {
     }
 
     fn is_over(&self) -> bool {
-        self.stopping && (self.count == 0 || (self.grace_over && !self.is_in_kernel()))
+        self.stopping && !self.is_in_kernel() && (self.count == 0 || self.grace_over)
     }
 
     fn is_in_kernel(&self) -> bool {
         let mut all = self.connections.iter().flatten();
-        all.any(|connection| connection.receiving || connection.sending)
+        self.accepting == Accepting::Accept
+            || all.any(|connection| connection.receiving || connection.sending)
     }
 
     fn at_backend(&self) -> usize {
@@ -119,7 +128,7 @@ impl<E: Export> EventLoop<E> {
             any = true;
             match news.tag {
                 Tag::Accept => self.accepted(news.result),
-                Tag::AcceptPause => self.accepting = false,
+                Tag::AcceptPause => self.accepting = Accepting::Nothing,
                 Tag::Recv(index) => self.received(index, news.result),
                 Tag::Send(index) => self.sent(index, news.result),
                 Tag::Event => self.event(news),
@@ -141,12 +150,9 @@ impl<E: Export> EventLoop<E> {
     }
 
     fn accepted(&mut self, result: i32) {
-        self.accepting = false;
+        self.accepting = Accepting::Nothing;
         if result < 0 {
-            let error = io::Error::from_raw_os_error(-result);
-            tracing::warn!("no connection could be accepted: {error}");
-            self.accepting = true;
-            return self.ring.pause_accept();
+            return self.accept_failed(io::Error::from_raw_os_error(-result));
         }
         // SAFETY: a successful accept returns a new descriptor that nobody else owns.
         let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(result) });
@@ -165,6 +171,15 @@ impl<E: Export> EventLoop<E> {
             shut: None,
             attached: false,
         }));
+    }
+
+    /// Descriptors have run out, most likely; at a stop, the shut listener fails too.
+    fn accept_failed(&mut self, error: io::Error) {
+        if !self.stopping {
+            tracing::warn!("no connection could be accepted: {error}");
+            self.accepting = Accepting::Pause;
+            self.ring.pause_accept();
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -229,11 +244,24 @@ impl<E: Export> EventLoop<E> {
             self.shared.set_settled(settled);
         }
         if !self.stopping && (turn == Turn::Stop || self.shared.wants_stop()) {
-            self.stopping = true;
-            self.ring.start_grace();
-            for connection in self.connections.iter_mut().flatten() {
-                connection.session.finish();
-            }
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.shut_listener();
+        self.ring.start_grace();
+        for connection in self.connections.iter_mut().flatten() {
+            connection.session.finish();
+        }
+    }
+
+    /// Ends the accept in the ring, and refuses clients from now on.
+    fn shut_listener(&self) {
+        let how = nix::sys::socket::Shutdown::Both;
+        if let Err(error) = nix::sys::socket::shutdown(self.listener.as_raw_fd(), how) {
+            tracing::warn!("the listening socket can't be shut: {error}");
         }
     }
 
@@ -260,8 +288,9 @@ impl<E: Export> EventLoop<E> {
 
     /// Puts into the ring whatever each connection can do next, and closes those that are over.
     fn arm(&mut self) {
-        if !self.accepting && !self.stopping && self.count < self.options.connections_max {
-            self.accepting = true;
+        let place = !self.stopping && self.count < self.options.connections_max;
+        if place && self.accepting == Accepting::Nothing {
+            self.accepting = Accepting::Accept;
             self.ring.accept(self.listener.as_raw_fd());
         }
         for index in 0..self.connections.len() {
@@ -319,8 +348,9 @@ impl<E: Export> EventLoop<E> {
 }
 
 impl<E: Export> Drop for EventLoop<E> {
-    /// Only after a panic or a failing ring: nothing the kernel may still write to is freed.
+    /// Nothing that the kernel may still write to is freed, also after a panic.
     fn drop(&mut self) {
+        self.shut_listener();
         for connection in self.connections.iter_mut().flatten() {
             connection.shut(Shutdown::Both);
         }
@@ -329,6 +359,7 @@ impl<E: Export> Drop for EventLoop<E> {
                 match news.tag {
                     Tag::Recv(index) => connection(&mut self.connections, index).receiving = false,
                     Tag::Send(index) => connection(&mut self.connections, index).sending = false,
+                    Tag::Accept => self.accepting = Accepting::Nothing,
                     _ => {}
                 }
             }

@@ -1,8 +1,9 @@
 //! The read-ahead buffer: where headers, options and small payloads arrive.
 //!
 //! Always true: `start <= end <= size`; the bytes between are received and not yet used. The kernel
-//! writes only behind `end`, and nothing here moves bytes while it may (the session asks for
-//! [`ReadAhead::room`] only when no receive is in flight).
+//! writes only behind `end`, and `end` moves only in [`ReadAhead::room`] and
+//! [`ReadAhead::received`], which the session calls when no receive is in flight. Using bytes moves
+//! `start` alone, so it may go on during a receive.
 
 use crate::wire::REQUEST_SIZE;
 
@@ -32,15 +33,14 @@ impl ReadAhead {
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         assert!(self.start <= self.end, "used more than was received");
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        }
     }
 
-    /// Where the next bytes go. Moves what is left to the front when the tail has become short.
+    /// Where the next bytes go. Moves what is left to the front, when that is nothing or the tail
+    /// has become short.
     pub(super) fn room(&mut self) -> &mut [u8] {
-        if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
+        let empty = self.start == self.end;
+        let short = self.bytes.len() - self.end < self.bytes.len() / 2;
+        if self.start > 0 && (empty || short) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

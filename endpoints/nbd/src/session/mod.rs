@@ -74,11 +74,27 @@ enum Ending {
     Dead,
 }
 
-/// A write payload that goes straight into the backend's buffer.
+/// A write whose payload is not here yet. It is received straight into the backend's buffer, after
+/// what the read-ahead buffer brought of it.
 struct Payload {
     slot: u16,
     at: usize,
     len: usize,
+}
+
+/// A refused write, answered when its payload has been thrown away: a client need not understand
+/// an answer to a request that it is still sending (libnbd does not).
+struct Unwanted {
+    slot: u16,
+    left: usize,
+}
+
+/// Where the receive in flight puts its bytes. A payload may begin during a receive into the
+/// read-ahead buffer, so the state of the session does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    ReadAhead,
+    Payload,
 }
 
 pub(crate) struct Session {
@@ -87,9 +103,9 @@ pub(crate) struct Session {
     phase: Phase,
     agreed: Agreed,
     input: ReadAhead,
+    aim: Aim,
     payload: Option<Payload>,
-    /// Bytes of a refused payload that are still to be thrown away.
-    unwanted: u64,
+    unwanted: Option<Unwanted>,
     stream: bool,
     stalled: bool,
     eof: bool,
@@ -109,8 +125,9 @@ impl Session {
             phase: Phase::Handshake(Handshake::default()),
             agreed: Agreed::default(),
             input: ReadAhead::new(limits.read_ahead_bytes),
+            aim: Aim::ReadAhead,
             payload: None,
-            unwanted: 0,
+            unwanted: None,
             stream: false,
             stalled: false,
             eof: false,
@@ -136,7 +153,9 @@ impl Session {
     /// client is well.
     pub(crate) fn is_mid_request(&self) -> bool {
         let header_bytes = self.input.unused().len();
-        self.payload.is_some() || (header_bytes > 0 && header_bytes < REQUEST_SIZE)
+        self.payload.is_some()
+            || self.unwanted.is_some()
+            || (header_bytes > 0 && header_bytes < REQUEST_SIZE)
     }
 
     /// Whether the handshake is over.
@@ -184,19 +203,16 @@ impl Session {
             return None;
         }
         if let Some(payload) = &self.payload {
-            let buffer = self
-                .slots
-                .get(payload.slot)
-                .buffer
-                .expect("a write has one");
-            let at = export.buffer(buffer).0.wrapping_add(payload.at);
-            let len = payload.len - payload.at;
+            self.aim = Aim::Payload;
+            let slot = self.slots.get(payload.slot);
+            let start = export.buffer(slot.buffer.expect("a write has one")).0;
             return Some(Room {
-                at,
-                len,
+                at: start.wrapping_add(payload.at),
+                len: payload.len - payload.at,
                 whole: true,
             });
         }
+        self.aim = Aim::ReadAhead;
         let missing = REQUEST_SIZE.saturating_sub(self.input.unused().len());
         let room = self.input.room();
         let len = match self.stream && missing > 0 {
@@ -212,20 +228,18 @@ impl Session {
 
     /// A receive into the last [`Session::room`] brought `count` bytes; 0 is the end of the stream.
     pub(crate) fn received<E: Export>(&mut self, count: usize, export: &mut E) {
-        if self.is_ending() {
-            return;
-        }
-        match &mut self.payload {
-            Some(_) if count == 0 => self.kill("the client left in the middle of a write"),
-            None if count == 0 => self.eof = true,
-            None => self.input.received(count),
-            Some(payload) => {
+        match (self.aim, &mut self.payload) {
+            _ if self.ending != Ending::No => {}
+            (_, Some(_)) if count == 0 => self.kill("the client left in the middle of a write"),
+            (_, None) if count == 0 => self.eof = true,
+            (Aim::ReadAhead, _) => {
+                self.input.received(count);
+                self.fill_payload(export);
+            }
+            (Aim::Payload, payload) => {
+                let payload = payload.as_mut().expect("it ends only here while aimed at");
                 payload.at += count;
-                if payload.at == payload.len {
-                    let slot = payload.slot;
-                    self.payload = None;
-                    self.submit(slot, export);
-                }
+                self.submit_payload(export);
             }
         }
     }
@@ -235,10 +249,10 @@ impl Session {
     pub(crate) fn advance<E: Export>(&mut self, export: &mut E, scene: &Scene<'_>) {
         self.stalled = false;
         while !self.is_ending() && self.payload.is_none() {
-            let flow = match self.phase {
-                _ if self.unwanted > 0 => self.throw_away(),
-                Phase::Handshake(_) => self.negotiate(export, scene),
-                Phase::Transmission => self.next_request(export, scene),
+            let flow = match (self.unwanted.take(), &self.phase) {
+                (Some(unwanted), _) => self.throw_away(unwanted),
+                (None, Phase::Handshake(_)) => self.negotiate(export, scene),
+                (None, Phase::Transmission) => self.next_request(export, scene),
             };
             if flow.is_break() {
                 break;
@@ -249,14 +263,17 @@ impl Session {
         }
     }
 
-    fn throw_away(&mut self) -> ControlFlow<()> {
-        let count = self.input.unused().len().min(self.unwanted as usize);
+    /// Throws away what is here of a refused payload.
+    fn throw_away(&mut self, mut unwanted: Unwanted) -> ControlFlow<()> {
+        let count = self.input.unused().len().min(unwanted.left);
         self.input.consume(count);
-        self.unwanted -= count as u64;
-        match self.unwanted {
-            0 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+        unwanted.left -= count;
+        if unwanted.left > 0 {
+            self.unwanted = Some(unwanted);
+            return ControlFlow::Break(());
         }
+        self.outbox.push(unwanted.slot);
+        ControlFlow::Continue(())
     }
 
     /// One option, once the reply to the one before is out.
@@ -316,12 +333,7 @@ impl Session {
             status: self.agreed.status,
         };
         let begun = match check(&request, &rules) {
-            Err(refusal) => {
-                if request.command == command::WRITE {
-                    self.unwanted = u64::from(request.len);
-                }
-                self.answer(request, Outcome::Refused(refusal))
-            }
+            Err(refusal) => self.answer(request, Outcome::Refused(refusal)),
             Ok(Action::Nothing) => self.answer(request, Outcome::Success),
             Ok(Action::Disconnect) => {
                 self.finish();
@@ -344,7 +356,13 @@ impl Session {
         self.input.consume(REQUEST_SIZE);
         let slot = self.slots.take(request, None);
         self.slots.get(slot).outcome = outcome;
-        self.outbox.push(slot);
+        match request.command {
+            command::WRITE => {
+                let left = request.len as usize;
+                self.unwanted = Some(Unwanted { slot, left });
+            }
+            _ => self.outbox.push(slot),
+        }
         true
     }
 
@@ -374,24 +392,43 @@ impl Session {
         self.input.consume(REQUEST_SIZE);
         let slot = self.slots.take(request, Some(buffer));
         let len = request.len as usize;
-        let here = self.input.unused().len().min(len);
-        let (start, size) = export.buffer(buffer);
-        assert!(size >= len, "the backend gave a buffer that is too short");
-        // SAFETY: the source is `here` received bytes of the read-ahead buffer; the target is at
-        // least `len >= here` bytes that are the server's alone until submit (contract of Buffers);
-        // the two are different allocations.
-        unsafe { std::ptr::copy_nonoverlapping(self.input.unused().as_ptr(), start, here) };
-        self.input.consume(here);
-        if here == len {
-            self.submit(slot, export);
-        } else {
-            self.payload = Some(Payload {
-                slot,
-                at: here,
-                len,
-            });
-        }
+        self.payload = Some(Payload { slot, at: 0, len });
+        self.fill_payload(export);
         true
+    }
+
+    /// Moves what the read-ahead buffer has of the payload, if one is awaited.
+    fn fill_payload<E: Export>(&mut self, export: &mut E) {
+        let Some(payload) = &mut self.payload else {
+            return;
+        };
+        let slot = self.slots.get(payload.slot);
+        let (start, size) = export.buffer(slot.buffer.expect("a write has one"));
+        assert!(
+            size >= payload.len,
+            "the backend gave a buffer that is too short"
+        );
+        let source = self.input.unused();
+        let count = source.len().min(payload.len - payload.at);
+        // SAFETY: the source is `count` received bytes of the read-ahead buffer; the target lies
+        // in the `len` bytes of a buffer that is the server's alone until submit (contract of
+        // Buffers); the two are different allocations.
+        unsafe {
+            start
+                .add(payload.at)
+                .copy_from_nonoverlapping(source.as_ptr(), count)
+        };
+        self.input.consume(count);
+        payload.at += count;
+        self.submit_payload(export);
+    }
+
+    /// Submits the awaited write if it is complete.
+    fn submit_payload<E: Export>(&mut self, export: &mut E) {
+        let whole = |payload: &mut Payload| payload.at == payload.len;
+        if let Some(payload) = self.payload.take_if(whole) {
+            self.submit(payload.slot, export);
+        }
     }
 
     fn take_buffer<E: Export>(
@@ -478,11 +515,12 @@ impl Session {
     /// Drops what a dead or finishing connection no longer needs. `receiving`, `sending`: whether
     /// the kernel may still touch a buffer for that.
     pub(crate) fn bury<E: Export>(&mut self, receiving: bool, sending: bool, export: &mut E) {
-        if self.is_ending()
-            && !receiving
-            && let Some(payload) = self.payload.take()
-        {
-            self.retire(payload.slot, export);
+        if self.is_ending() && !receiving {
+            let payload = self.payload.take().map(|payload| payload.slot);
+            let unwanted = self.unwanted.take().map(|unwanted| unwanted.slot);
+            for slot in payload.into_iter().chain(unwanted) {
+                self.retire(slot, export);
+            }
         }
         if self.is_dead() && !sending {
             self.outbox.clear();
