@@ -100,7 +100,7 @@ fn check_range(request: &Request, rules: &Rules) -> Result<(), Refusal> {
         return refuse(error, "The range reaches past the end of the export.");
     }
     let unit = u64::from(rules.blocks.minimum.max(1));
-    if request.offset % unit != 0 || u64::from(request.len) % unit != 0 {
+    if !request.offset.is_multiple_of(unit) || !u64::from(request.len).is_multiple_of(unit) {
         return invalid("The range is not aligned to the minimum block size.");
     }
     let moves_data = matches!(request.command, command::READ | command::WRITE);
