@@ -399,10 +399,12 @@ impl Vlmcd {
             return self.fail(index, libc::EIO);
         };
         let now = self.env.clock.now_ns();
+        let write_through = self.settings.write_through;
         let (op, volume) = self.op_and_volume(index);
         volume.lease_granted(&answer, now);
         // Its entries may have been written after a sync that was under way began.
-        volume.dirty_map |= op.request.operation() != Some(Operation::Read);
+        let durable = write_through || op.request.has(flags::FUA);
+        volume.dirty_map |= op.request.operation() != Some(Operation::Read) && !durable;
         let first = op.asked / u64::from(answer.block_size);
         if answer.lease != 0 {
             for (block, segment) in (first..).zip(&reply.segments) {
