@@ -1,1 +1,32 @@
-//! Placeholder opening; replaced as the crate is built.
+//! What stands between a blocker and its storage: one trait, one vocabulary.
+//!
+//! A blocker checks a request once and hands it to a [`Driver`] as an [`Op`]; the driver gives back
+//! one [`Done`] for every `Op`, in any order. The operation owns its memory ([`Buf`]) in between.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `ops` | the operations, and what each of them promises |
+//! | `done` | answers: [`Done`], [`Reply`], [`Detail`] |
+//! | `name` | [`Name`], an object's name: inline, always one safe path component |
+//! | `buf` | [`Buf`], memory that an operation owns until its completion |
+//! | `errno` | [`Errno`], why an operation failed |
+//! | `digest` | the hash algorithms of HASH |
+//! | `memory` | [`MemoryDriver`], complete and in memory, with faults for the simulation |
+//! | `conformance` | the suite that every driver has to pass |
+
+mod buf;
+pub mod conformance;
+mod digest;
+mod done;
+mod errno;
+mod memory;
+mod name;
+mod ops;
+
+pub use buf::Buf;
+pub use digest::{Digest, HashAlgorithm, UnknownAlgorithm};
+pub use done::{Detail, Done, LockHolder, LockReply, ProcessMark, Reply};
+pub use errno::Errno;
+pub use memory::{Faults, MemoryDriver, MemoryStore};
+pub use name::{MAX_NAME, Name, NameError};
+pub use ops::{Capabilities, Driver, Op, OpId, Tag};

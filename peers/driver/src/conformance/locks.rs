@@ -1,0 +1,102 @@
+//! Stories of locks, between two drivers over one storage.
+
+use super::*;
+use crate::LockReply;
+
+pub(super) const STORIES: &[fn(&dyn World)] = &[one_holder, force_breaks, names_do_not_mix];
+
+fn lock(answer: Answer) -> Result<LockReply, Errno> {
+    match answer?.detail {
+        Detail::Lock(reply) => Ok(*reply),
+        other => panic!("a lock operation answered {other:?}"),
+    }
+}
+
+impl Subject {
+    fn acquire(&mut self, name: &Name) -> Result<LockReply, Errno> {
+        lock(self.ask(Op::Acquire { name: *name }))
+    }
+    fn release(&mut self, name: &Name, force: bool) -> Result<LockReply, Errno> {
+        lock(self.ask(Op::Release { name: *name, force }))
+    }
+    fn holder(&mut self, name: &Name) -> Option<crate::LockHolder> {
+        lock(self.ask(Op::LockInfo { name: *name })).unwrap().holder
+    }
+}
+
+fn one_holder(world: &dyn World) {
+    let mut ours = Subject::new(world.open("node_100"));
+    // B8: the original took `node_1002` for a lock of `node_100`, because one begins like the other.
+    let mut other = Subject::new(world.open("node_1002"));
+    let volume = name("locked-volume");
+    assert_eq!(ours.holder(&volume), None);
+    assert_eq!(ours.release(&volume, false), Err(Errno::NOENT));
+    assert_eq!(ours.release(&volume, true), Err(Errno::NOENT));
+    assert!(!ours.rig.driver.lock_is_held(&volume));
+
+    assert!(!ours.acquire(&volume).unwrap().already_ours);
+    assert!(ours.acquire(&volume).unwrap().already_ours);
+    assert!(ours.rig.driver.lock_is_held(&volume));
+    assert_eq!(other.acquire(&volume), Err(Errno::BUSY));
+    assert_eq!(other.release(&volume, false), Err(Errno::PERM));
+    assert!(!other.rig.driver.lock_is_held(&volume));
+    let seen = other.holder(&volume).unwrap();
+    assert_eq!((&seen.owner[..], seen.ours), (&b"node_100"[..], false));
+    assert!(ours.holder(&volume).unwrap().ours);
+
+    assert_eq!(ours.release(&volume, false).unwrap(), LockReply::default());
+    assert!(!ours.rig.driver.lock_is_held(&volume));
+    assert_eq!(
+        ours.release(&volume, false),
+        Err(Errno::NOENT),
+        "a second release fails"
+    );
+    assert!(!other.acquire(&volume).unwrap().already_ours);
+    assert_eq!(
+        ours.acquire(&volume),
+        Err(Errno::BUSY),
+        "a longer owner is not ours"
+    );
+    other.release(&volume, false).unwrap();
+}
+
+fn force_breaks(world: &dyn World) {
+    let mut ours = Subject::new(world.open("node_1"));
+    let mut other = Subject::new(world.open("node_2"));
+    let volume = name("broken-volume");
+    ours.acquire(&volume).unwrap();
+    let broken = other.release(&volume, true).unwrap();
+    assert_eq!(broken.ended.unwrap().owner, b"node_1");
+    assert_eq!(broken.holder, None);
+    assert!(
+        !ours.rig.driver.lock_is_held(&volume),
+        "a broken lock is seen"
+    );
+    other.acquire(&volume).unwrap();
+    assert!(!ours.rig.driver.lock_is_held(&volume));
+    assert_eq!(ours.release(&volume, false), Err(Errno::PERM));
+    assert!(
+        other.rig.driver.lock_is_held(&volume),
+        "and does not end its successor"
+    );
+    assert_eq!(ours.acquire(&volume), Err(Errno::BUSY));
+    other.release(&volume, true).unwrap();
+    assert!(!ours.acquire(&volume).unwrap().already_ours);
+    ours.release(&volume, false).unwrap();
+}
+
+fn names_do_not_mix(world: &dyn World) {
+    let mut ours = Subject::new(world.open("node_1"));
+    let volumes: Vec<_> = (0..30).map(|i| name(&format!("volume-{i}"))).collect();
+    let acquire = |name: &Name| Op::Acquire { name: *name };
+    let done = ours.ask_all(volumes.iter().map(acquire).collect());
+    assert!(done.iter().all(|done| done.result.is_ok()), "{done:?}");
+    ours.release(&volumes[3], false).unwrap();
+    for (i, volume) in volumes.iter().enumerate() {
+        assert_eq!(ours.rig.driver.lock_is_held(volume), i != 3);
+    }
+    let object = name("volume-3");
+    ours.write(&object, 0, b"an object with a lock's volume's name")
+        .unwrap();
+    assert!(ours.rig.driver.lock_is_held(&volumes[4]));
+}

@@ -1,0 +1,111 @@
+//! What a driver answers: one [`Done`] for every [`Op`](crate::Op).
+
+use crate::{Buf, Digest, Errno, Name, OpId};
+use std::fmt;
+
+/// The end of one operation.
+#[derive(Debug)]
+pub struct Done {
+    /// The id that it was submitted with.
+    pub id: OpId,
+    /// How it went.
+    pub result: Result<Reply, Errno>,
+    /// The operation's memory, handed back (reads and writes), also when it failed.
+    pub buf: Option<Buf>,
+}
+
+/// The answer of an operation that succeeded.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Bytes served: the length of a read or write, the bytes copied, zeroed or hashed; else 0.
+    pub serviced: u64,
+    /// What else there is to say.
+    pub detail: Detail,
+}
+
+impl Reply {
+    /// `serviced` bytes and nothing else.
+    pub fn bytes(serviced: u64) -> Reply {
+        Reply {
+            serviced,
+            detail: Detail::None,
+        }
+    }
+}
+
+impl From<Detail> for Reply {
+    fn from(detail: Detail) -> Reply {
+        Reply {
+            serviced: 0,
+            detail,
+        }
+    }
+}
+
+/// What an operation answers besides bytes.
+#[derive(Debug, Default)]
+pub enum Detail {
+    /// Nothing.
+    #[default]
+    None,
+    /// INFO: the object's size in bytes.
+    Size(u64),
+    /// HASH: the name of the content.
+    Hash(Digest),
+    /// LIST: a page of names.
+    List {
+        /// Objects, lock files included; no order is promised.
+        names: Vec<Name>,
+        /// Where the next page begins; `None` after the last.
+        next: Option<u64>,
+    },
+    /// ACQUIRE, RELEASE, LOCKINFO.
+    Lock(Box<LockReply>),
+}
+
+/// The answer of ACQUIRE, RELEASE and LOCKINFO.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockReply {
+    /// Who holds it now: after ACQUIRE we do, after RELEASE nobody, LOCKINFO whoever does.
+    pub holder: Option<LockHolder>,
+    /// ACQUIRE: it was ours before, held by this driver or left by its dead predecessor.
+    pub already_ours: bool,
+    /// Whose lock ended by this operation though it was not released: a dead process's that
+    /// ACQUIRE took over, or the holder that a forced RELEASE broke.
+    pub ended: Option<LockHolder>,
+}
+
+/// Who holds a lock.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The owner's text (`unique_str`, by default HOSTNAME_PORT).
+    pub owner: Vec<u8>,
+    /// The process, where the storage remembers it.
+    pub process: Option<ProcessMark>,
+    /// Whether it is this very driver.
+    pub ours: bool,
+    /// Whether the process lives; `None` when it is not of this host or not known.
+    pub alive: Option<bool>,
+}
+
+impl fmt::Debug for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockHolder")
+            .field("owner", &format_args!("{}", self.owner.escape_ascii()))
+            .field("process", &self.process)
+            .field("ours", &self.ours)
+            .field("alive", &self.alive)
+            .finish()
+    }
+}
+
+/// One process of one boot of one host: never equal for two processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessMark {
+    /// Process id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start: u64,
+    /// The host's `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+}
