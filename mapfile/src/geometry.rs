@@ -47,6 +47,17 @@ impl BlockSize {
     }
 }
 
+/// The part of a byte range that lies in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of the block.
+    pub block: u64,
+    /// First byte, counted from the start of the block.
+    pub offset: u32,
+    /// Number of bytes, at least one.
+    pub len: u32,
+}
+
 /// Size and block size of a volume; the rest follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -118,6 +129,22 @@ impl Geometry {
         }
     }
 
+    /// The range `len` bytes at `offset`, cut at block boundaries and in order; an error past the
+    /// end, as for [`Geometry::blocks_of`].
+    pub fn pieces(self, offset: u64, len: u64) -> Result<impl Iterator<Item = Piece>, FormatError> {
+        let blocks = self.blocks_of(offset, len)?;
+        let (block_bytes, end) = (self.block_bytes(), offset + len);
+        Ok(blocks.map(move |block| {
+            let start = block * block_bytes;
+            let (from, to) = (offset.max(start), end.min(start + block_bytes));
+            Piece {
+                block,
+                offset: (from - start) as u32,
+                len: (to - from) as u32,
+            }
+        }))
+    }
+
     /// Chunk objects of a v2 map of this geometry.
     pub fn chunk_count(self) -> u64 {
         self.block_count()
@@ -182,6 +209,21 @@ mod tests {
             };
             assert_eq!(volume.blocks_of(offset, len), Err(error));
         }
+    }
+
+    #[test]
+    fn ranges_are_cut_at_block_boundaries() {
+        let block = 4 << 20;
+        let pieces: Vec<_> = geometry(10 << 20)
+            .pieces((1 << 20) + 1, 8 << 20)
+            .unwrap()
+            .map(|piece| (piece.block, piece.offset, piece.len))
+            .collect();
+        let first = (1 << 20) + 1;
+        assert_eq!(
+            pieces,
+            [(0, first, block - first), (1, 0, block), (2, 0, first)]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! * [`tool_name`]: the stricter rules that the command line applies
 //! * [`geometry`]: sizes, block sizes and counts
 //! * [`header`]: the 32 bytes of a v2 header, and epochs
-//! * [`recognise`]: which format an object holds
+//! * [`mod@recognise`]: which format an object holds
 //! * [`layout`]: in which object and at which offset an entry lives; pages
 //! * [`entry`]: one block in eight bytes, and what it means
 //! * [`names`]: the interner that makes that possible
@@ -37,7 +37,7 @@ pub mod tool_name;
 pub use codec::{decode, encode, encode_one};
 pub use entry::{Entry, EntryFlags, Owner};
 pub use error::{EntryFault, FormatError};
-pub use geometry::{BlockSize, Geometry};
+pub use geometry::{BlockSize, Geometry, Piece};
 pub use header::{Epoch, Header, MapFlags};
 pub use layout::{MapLayout, MapObject, PageNo, Place, Version};
 pub use list::{Listing, classify, shown_name};

@@ -14,7 +14,7 @@
 //! Sources: `spec/protocol.md` section 3, `spec/choices.md` "v1 or v0", `spec/pithos.md`
 //! section 4 "v0 handling".
 
-use crate::error::FormatError;
+use crate::error::{EntryFault, FormatError};
 use crate::geometry::{BlockSize, Geometry};
 use crate::header::{Epoch, Header, MapFlags, SIGNATURE};
 use crate::layout::{MapLayout, Version};
@@ -198,7 +198,10 @@ impl V0Tail {
     }
 
     /// Counts the entries, given the bytes of [`V0Tail::range`]. Only zeros at the very end that
-    /// are less than a sector are padding. The first missing hash is an error otherwise.
+    /// are less than a sector are padding; a whole sector of them is an error.
+    ///
+    /// A file of whole sectors that lost its last few hashes looks like a padded one; only a
+    /// given size tells them apart.
     pub fn settle(&self, tail: &[u8]) -> Result<Geometry, FormatError> {
         let range = self.range();
         let (have, need) = (tail.len() as u64, range.end - range.start);
@@ -206,12 +209,15 @@ impl V0Tail {
             return Err(FormatError::Truncated { have, need });
         }
         let data = tail.len() - tail.iter().rev().take_while(|&&byte| byte == 0).count();
-        // A tail of nothing but zeros is a hole, and the decoder names its first entry.
-        let entries = match (data as u64).div_ceil(V0_ENTRY_LEN) {
-            0 => need / V0_ENTRY_LEN,
-            entries => entries,
-        };
-        self.geometry(range.start / V0_ENTRY_LEN + entries)
+        let first = range.start / V0_ENTRY_LEN;
+        match (data as u64).div_ceil(V0_ENTRY_LEN) {
+            // More zeros than any padding: hashes are missing.
+            0 => Err(FormatError::Entry {
+                index: first,
+                fault: EntryFault::Blank,
+            }),
+            entries => self.geometry(first + entries),
+        }
     }
 
     /// Whether the length alone tells the count: it is not that of a padded file.

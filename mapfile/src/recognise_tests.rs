@@ -128,7 +128,8 @@ fn v0_padding_is_not_counted() {
 }
 
 /// B28: the original stopped at the first all-zero entry and served the rest as if it had never
-/// been there. Such an entry is counted here, and the decoder refuses it.
+/// been there. A whole sector of zeros is an error at once; a blank entry that no padding explains
+/// is counted, and the decoder refuses it.
 #[test]
 fn a_v0_map_that_lost_its_end_is_not_shortened() {
     let mut map = v0(32);
@@ -136,7 +137,11 @@ fn a_v0_map_that_lost_its_end_is_not_shortened() {
     let Ok(Recognised::V0Tail(tail)) = of(&map, ASK) else {
         panic!("unsettled")
     };
-    assert_eq!(tail.settle(&map[512..]).unwrap().block_count(), 32);
+    let error = FormatError::Entry {
+        index: 16,
+        fault: EntryFault::Blank,
+    };
+    assert_eq!(tail.settle(&map[512..]), Err(error));
 
     let mut map = v0(20);
     map[19 * 32..].fill(0);

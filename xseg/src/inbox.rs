@@ -10,11 +10,20 @@
 //!   that was not rung, and whoever sees the death rings every bell.
 //! - The chain is not believed: a walk is bounded, every index checked, and a slot that is not
 //!   what the chain says makes the receiver scan.
+//! - A link names the inbox that it belongs to. A sender that stalls between its change of the
+//!   state word and its push may find the slot (taken meanwhile by a scan, freed and sent anew)
+//!   in somebody else's chain; the link that it then overwrites tells that somebody so, and it
+//!   scans. In the same inbox the surplus push makes a cycle or shows a slot that was taken
+//!   before, and either makes the receiver scan.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::word::SlotNo;
+use crate::word::{SeatNo, SlotNo};
 
 const ASLEEP: u64 = 1;
+/// A link: index + 1 (a slot's index takes 20 bits), above it the seat (240 of them).
+const LINK_BITS: u32 = 24;
+const LINK_MASK: u32 = (1 << LINK_BITS) - 1;
+const _: () = assert!(crate::layout::SEATS <= 256);
 
 /// The record of a seat, 128 bytes: what senders touch in the first cache line.
 #[derive(Debug)]
@@ -41,6 +50,33 @@ pub struct Member {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Member>() == 128);
 
+impl Member {
+    /// Says who sits here, for display: process id, its start time (clock ticks after boot), and
+    /// as much of its name as fits (32 bytes).
+    pub fn describe(&self, pid: u32, start_time: u64, name: &[u8]) {
+        self.pid.store(pid, Ordering::Relaxed);
+        self.start_time.store(start_time, Ordering::Relaxed);
+        let mut bytes = [0; 32];
+        let len = name.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&name[..len]);
+        for (cell, chunk) in self.name.iter().zip(bytes.chunks_exact(8)) {
+            let word = u64::from_ne_bytes(chunk.try_into().expect("eight bytes"));
+            cell.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The name, escaped; whatever is there, for a client may have written it.
+    pub fn display_name(&self) -> String {
+        let bytes: Vec<u8> = self
+            .name
+            .iter()
+            .flat_map(|cell| cell.load(Ordering::Relaxed).to_ne_bytes())
+            .take_while(|&b| b != 0)
+            .collect();
+        bytes.escape_ascii().to_string()
+    }
+}
+
 /// Values of [`Member::status`].
 pub mod status {
     /// Nobody sits there.
@@ -51,16 +87,18 @@ pub mod status {
     pub const DEAD: u32 = 2;
 }
 
-/// Puts `slot` into the inbox. True: the receiver sleeps, ring its bell.
+/// Puts `slot` into the inbox of `seat`. True: the receiver sleeps, ring its bell.
 pub fn push<'a>(
     head: &AtomicU64,
+    seat: SeatNo,
     slot: SlotNo,
     next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
 ) -> bool {
     let Some(link) = next(slot) else { return false };
     let mut seen = head.load(Ordering::Relaxed);
     loop {
-        link.store((seen >> 1) as u32, Ordering::Relaxed);
+        let below = (seen >> 1) as u32 & LINK_MASK;
+        link.store(below | u32::from(seat.0) << LINK_BITS, Ordering::Relaxed);
         // Release publishes the link (pairs with the acquire swap in `take`).
         let new = (u64::from(slot.0) + 1) << 1;
         match head.compare_exchange_weak(seen, new, Ordering::AcqRel, Ordering::Relaxed) {
@@ -76,14 +114,16 @@ pub fn push<'a>(
 pub enum Walk {
     /// At its end.
     Whole,
-    /// At an index that is no slot, or after more steps than there are slots.
+    /// At an index that is no slot, at a link of another inbox, or after more steps than there
+    /// are slots.
     Broken,
 }
 
-/// Takes everything out of the inbox and appends it to `out`, oldest first; the receiver counts
+/// Takes everything out of the inbox of `seat` and appends it to `out`, oldest first; the receiver counts
 /// as awake from here on. `slots` bounds the walk.
 pub fn take<'a>(
     head: &AtomicU64,
+    seat: SeatNo,
     slots: u32,
     next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
     out: &mut Vec<SlotNo>,
@@ -92,22 +132,46 @@ pub fn take<'a>(
         return Walk::Whole;
     }
     // Acquire: pairs with the release of `push`, so the links are there.
-    let taken = head.swap(0, Ordering::AcqRel) >> 1;
+    let taken = head.swap(0, Ordering::AcqRel);
     let first = out.len();
-    let mut at = taken;
-    let mut walk = Walk::Whole;
-    while at != 0 {
-        let slot = SlotNo((at - 1).min(u64::from(u32::MAX)) as u32);
-        let link = next(slot);
-        let (Some(link), true) = (link, out.len() - first < slots as usize) else {
-            walk = Walk::Broken;
-            break;
-        };
-        out.push(slot);
-        at = u64::from(link.load(Ordering::Relaxed));
-    }
+    let walk = follow(taken, seat, slots, next, |slot| out.push(slot));
     out[first..].reverse();
     walk
+}
+
+/// Follows the chain that starts at a head without taking anything.
+pub fn inspect<'a>(
+    head: u64,
+    seat: SeatNo,
+    slots: u32,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+) -> Walk {
+    follow(head, seat, slots, next, |_| {})
+}
+
+fn follow<'a>(
+    head: u64,
+    seat: SeatNo,
+    slots: u32,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+    mut each: impl FnMut(SlotNo),
+) -> Walk {
+    let mut at = head >> 1;
+    let mut left = slots;
+    while at != 0 {
+        let slot = SlotNo((at - 1).min(u64::from(u32::MAX)) as u32);
+        let (Some(link), true) = (next(slot), left > 0) else {
+            return Walk::Broken;
+        };
+        left -= 1;
+        each(slot);
+        let link = link.load(Ordering::Relaxed);
+        if link >> LINK_BITS != u32::from(seat.0) {
+            return Walk::Broken;
+        }
+        at = u64::from(link & LINK_MASK);
+    }
+    Walk::Whole
 }
 
 /// Says that the receiver goes to sleep. False: something is there, do not sleep.

@@ -104,6 +104,12 @@ impl Word {
         })
     }
 
+    /// Unpacks; `None` also when a seat in it does not exist (somebody scribbled).
+    pub fn decode_checked(bits: u64) -> Option<Word> {
+        let exists = |seat: SeatNo| u32::from(seat.0) < crate::layout::SEATS;
+        Word::decode(bits).filter(|w| exists(w.owner) && exists(w.holder))
+    }
+
     /// The word of the next life of this slot, claimed by `owner`.
     pub fn claimed_by(self, owner: SeatNo) -> Word {
         let generation = (self.generation + 1) & GENERATION_MASK;
@@ -156,11 +162,15 @@ impl StateCell {
             .is_ok()
     }
 
-    /// Makes the cell free whatever it says: only for a cell that decodes to nothing, or whose
-    /// owner is dead and that no server holds.
-    pub(crate) fn wipe(&self, seen: u64) -> bool {
+    /// Makes a cell that decodes to nothing free. `generation` is to be none that a server may
+    /// still hold a token for.
+    pub(crate) fn wipe(&self, seen: u64, generation: u32) -> bool {
+        let free = Word {
+            generation,
+            ..Word::FREE
+        };
         self.0
-            .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(seen, free.encode(), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 

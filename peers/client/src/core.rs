@@ -47,7 +47,12 @@ impl Core {
     pub fn new(seat: Seat) -> Core {
         let slots = seat.segment(PUBLIC).map_or(0, |s| s.layout().spec.slots);
         let flights = (0..slots).map(|_| None).collect();
-        Core { seat, flights, under_way: 0, events: Vec::new() }
+        Core {
+            seat,
+            flights,
+            under_way: 0,
+            events: Vec::new(),
+        }
     }
 
     /// How many requests are unanswered.
@@ -62,7 +67,9 @@ impl Core {
 
     /// Takes a data buffer of `len` bytes; `None` when none is free now.
     pub fn take_buffer(&mut self, len: u64) -> Option<Extent> {
-        self.seat.take_buffer(PUBLIC, len.max(1)).and_then(|e| e.slice(0, len))
+        self.seat
+            .take_buffer(PUBLIC, len.max(1))
+            .and_then(|e| e.slice(0, len))
     }
 
     /// Gives a data buffer back.
@@ -79,10 +86,18 @@ impl Core {
         data: Option<Extent>,
         token: u64,
     ) -> Result<(), (i32, Option<Extent>)> {
-        let Some(ticket) = self.seat.claim(PUBLIC) else { return Err((libc::EAGAIN, data)) };
+        let Some(ticket) = self.seat.claim(PUBLIC) else {
+            return Err((libc::EAGAIN, data));
+        };
         let slot = ticket.id().slot.0 as usize;
-        let (address, datalen) = data.as_ref().map_or((Default::default(), 0), |d| (d.address(), d.len()));
-        let request = Request { data: address, datalen, ..*request };
+        let (address, datalen) = data
+            .as_ref()
+            .map_or((Default::default(), 0), |d| (d.address(), d.len()));
+        let request = Request {
+            data: address,
+            datalen,
+            ..*request
+        };
         self.flights[slot] = Some(Flight { token, data });
         match self.seat.submit(ticket, port, &request) {
             Ok(_) => {
@@ -118,7 +133,12 @@ impl Core {
         self.under_way -= 1;
         let replaced =
             |r: &Extent| !r.is_empty() && data.as_ref().is_none_or(|d| d.address() != r.address());
-        Some(Done { token, answer, larger: reply.filter(replaced), data })
+        Some(Done {
+            token,
+            answer,
+            larger: reply.filter(replaced),
+            data,
+        })
     }
 
     /// Says that we go to sleep until [`Core::bell`] is readable. False: poll again first.

@@ -36,7 +36,10 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(errno: i32, what: impl Into<String>) -> Error {
-        Error { errno, what: what.into() }
+        Error {
+            errno,
+            what: what.into(),
+        }
     }
 
     /// The kind of the failure.

@@ -24,7 +24,12 @@ impl Default for Patience {
 impl Patience {
     /// Waits until something is done and appends it to `done`. False: `node` (the connection to
     /// the segment's holder) ended, the answers will not come.
-    pub fn wait(&mut self, core: &mut Core, node: Option<BorrowedFd<'_>>, done: &mut Vec<Done>) -> bool {
+    pub fn wait(
+        &mut self,
+        core: &mut Core,
+        node: Option<BorrowedFd<'_>>,
+        done: &mut Vec<Done>,
+    ) -> bool {
         if self.spin(core, done) {
             return true;
         }
@@ -71,7 +76,8 @@ fn sleep(core: &Core, node: Option<BorrowedFd<'_>>) -> bool {
     // EINTR: look again.
     let _ = poll(&mut fds, PollTimeout::NONE);
     let ended = |fd: &PollFd<'_>| {
-        fd.revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+        fd.revents()
+            .is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     };
     !fds.get(1).is_some_and(ended)
 }

@@ -1,1 +1,15 @@
-//! Placeholder opening; replaced as the crate is built.
+//! A node put together: the peers of one process on one reactor.
+//!
+//! - [`process`]: a peer process: joins the segment, drains, recovers, serves, stops;
+//! - [`embedded`]: all peers inside the caller's process, over files or in memory;
+//! - [`engine`]: the production loop: a host of peers on one ring;
+//! - [`roles`]: from the description of a role to a peer;
+//! - [`pidfile`]: pid files, made exclusively, removed last.
+
+pub mod embedded;
+pub mod engine;
+pub mod pidfile;
+pub mod process;
+pub mod roles;
+
+pub use embedded::{Embedded, Storage};

@@ -31,6 +31,7 @@ struct Inner {
     seat: Seat,
     waiters: Vec<Waiter>,
     asked: usize,
+    severed: bool,
 }
 
 /// A peer's place.
@@ -42,12 +43,23 @@ impl Desk {
     pub fn new(seat: Seat) -> Desk {
         let slots = seat.segment(PRIVATE).map_or(0, |s| s.layout().spec.slots);
         let waiters = (0..slots).map(|_| Waiter::Nobody).collect();
-        Desk(Rc::new(RefCell::new(Inner { seat, waiters, asked: 0 })))
+        Desk(Rc::new(RefCell::new(Inner {
+            seat,
+            waiters,
+            asked: 0,
+            severed: false,
+        })))
     }
 
     /// Does something with the seat itself.
     pub fn with_seat<T>(&self, act: impl FnOnce(&mut Seat) -> T) -> T {
         act(&mut self.0.borrow_mut().seat)
+    }
+
+    /// Plays the death of the process: nothing that is dropped from here on gives anything back,
+    /// as nothing does after a SIGKILL.
+    pub(crate) fn sever(&self) {
+        self.0.borrow_mut().severed = true;
     }
 
     /// How many of its requests are unanswered.
@@ -64,7 +76,10 @@ impl Desk {
     /// buffer until then.
     pub async fn call(&self, port: PortNo, request: &Request) -> Answer {
         let call = Rc::new(RefCell::new(Call::default()));
-        let asked = self.0.borrow_mut().ask(port, request, Waiter::Call(call.clone()));
+        let asked = self
+            .0
+            .borrow_mut()
+            .ask(port, request, Waiter::Call(call.clone()));
         if let Err(errno) = asked {
             return Answer::failed(errno);
         }
@@ -89,7 +104,9 @@ impl Desk {
     /// The data of a request that this peer serves, as checked when it was read.
     pub fn data(&self, incoming: &Incoming, request: &Request) -> Option<Extent> {
         let inner = self.0.borrow();
-        inner.seat.extent(incoming.id().region, request.data, request.datalen)
+        inner
+            .seat
+            .extent(incoming.id().region, request.data, request.datalen)
     }
 
     /// Any data that a request from this peer may name.
@@ -109,7 +126,10 @@ impl Desk {
         let mut inner = self.0.borrow_mut();
         let region = incoming.id().region;
         if request.datalen >= len {
-            let own = inner.seat.extent(region, request.data, len).ok_or(libc::EFAULT)?;
+            let own = inner
+                .seat
+                .extent(region, request.data, len)
+                .ok_or(libc::EFAULT)?;
             own.fill(bytes);
             return Ok(());
         }
@@ -124,8 +144,16 @@ impl Desk {
 
     /// A private buffer of `len` bytes; ENOBUFS when none is free.
     pub fn scratch(&self, len: u64) -> Result<Scratch, i32> {
-        let extent = self.0.borrow_mut().seat.take_buffer(PRIVATE, len.max(1)).ok_or(libc::ENOBUFS)?;
-        Ok(Scratch { desk: self.clone(), extent })
+        let extent = self
+            .0
+            .borrow_mut()
+            .seat
+            .take_buffer(PRIVATE, len.max(1))
+            .ok_or(libc::ENOBUFS)?;
+        Ok(Scratch {
+            desk: self.clone(),
+            extent,
+        })
     }
 
     /// Takes what came in: requests into `requests`, the tokens of answered sends into `replies`;
@@ -202,7 +230,9 @@ impl std::ops::Deref for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let address = self.extent.address();
-        self.desk.0.borrow_mut().seat.give_buffer_back(address);
+        let mut inner = self.desk.0.borrow_mut();
+        if !inner.severed {
+            inner.seat.give_buffer_back(self.extent.address());
+        }
     }
 }

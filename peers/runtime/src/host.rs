@@ -4,6 +4,9 @@
 //! - A peer gets no request before everything that its predecessor sent is answered or taken
 //!   back (design section 4); then what the predecessor was serving, those with a step mark
 //!   first; then what is new.
+//! - A stop goes from the last peer to the first (the order of ROLES, reversed), so that whoever
+//!   gives something back still finds whom it gives it to. A peer that stops takes no request any
+//!   more; one that comes nevertheless stays with its seat, for its successor.
 //! - Nothing here blocks or reads a clock of its own: whoever calls [`Host::turn`] decides when,
 //!   so the production loop and the simulation run the same code.
 
@@ -35,6 +38,7 @@ pub struct Host {
     events: Vec<Event>,
     requests: Vec<Incoming>,
     replies: Vec<(u64, Answer)>,
+    stopping: bool,
 }
 
 impl Host {
@@ -48,18 +52,23 @@ impl Host {
             events: Vec::new(),
             requests: Vec::new(),
             replies: Vec::new(),
+            stopping: false,
         }
     }
 
     /// Adds a peer and begins its recovery.
     pub fn add(&mut self, desk: Desk, peer: Box<dyn Peer>) {
         let recovery = desk.with_seat(|seat| seat.recover());
-        self.stations.push(Station { desk, peer, phase: Phase::Recovering(recovery) });
+        self.stations.push(Station {
+            desk,
+            peer,
+            phase: Phase::Recovering(recovery),
+        });
     }
 
     /// Does everything that can be done now. True: something was done.
     pub fn turn(&mut self) -> bool {
-        let mut progress = false;
+        let mut progress = self.stop_next();
         for at in 0..self.stations.len() {
             progress |= self.turn_station(at);
         }
@@ -80,7 +89,8 @@ impl Host {
                 }
             }
             Phase::Stopping => {
-                if station.peer.under_way() == 0 && station.desk.asked() == 0
+                if station.peer.under_way() == 0
+                    && station.desk.asked() == 0
                     && station.peer.finish()
                 {
                     station.phase = Phase::Stopped;
@@ -98,11 +108,14 @@ impl Host {
         if matches!(station.phase, Phase::Recovering(_)) {
             return false;
         }
-        let any = station.desk.receive(&mut self.events, &mut self.requests, &mut self.replies);
+        let any = station
+            .desk
+            .receive(&mut self.events, &mut self.requests, &mut self.replies);
         for (token, answer) in self.replies.drain(..) {
             station.peer.reply(token, answer);
         }
-        for incoming in self.requests.drain(..) {
+        let serving = matches!(station.phase, Phase::Serving);
+        for incoming in self.requests.drain(..).filter(|_| serving) {
             station.deliver(incoming);
         }
         any
@@ -110,7 +123,9 @@ impl Host {
 
     /// Whether anything is outstanding for which it is worth to stay awake a little.
     pub fn under_way(&self) -> bool {
-        self.stations.iter().any(|s| s.peer.under_way() > 0 || s.desk.asked() > 0)
+        self.stations
+            .iter()
+            .any(|s| s.peer.under_way() > 0 || s.desk.asked() > 0)
     }
 
     /// Says on every seat that we go to sleep. False: something came in, turn again.
@@ -134,7 +149,9 @@ impl Host {
 
     /// Whether mail waits in an inbox.
     pub fn has_mail(&self) -> bool {
-        self.stations.iter().any(|s| s.desk.with_seat(|seat| seat.has_mail()))
+        self.stations
+            .iter()
+            .any(|s| s.desk.with_seat(|seat| seat.has_mail()))
     }
 
     /// The desks, in the order in which the peers were added.
@@ -144,21 +161,50 @@ impl Host {
 
     /// Begins to stop: what is under way is finished, then the peers give back what they hold.
     pub fn stop(&mut self) {
-        for station in &mut self.stations {
-            if !matches!(station.phase, Phase::Stopped) {
-                station.phase = Phase::Stopping;
-            }
+        self.stopping = true;
+    }
+
+    /// Lets the next peer stop, once those behind it have. True: it begins to.
+    fn stop_next(&mut self) -> bool {
+        if !self.stopping {
+            return false;
         }
+        let mut left = self
+            .stations
+            .iter_mut()
+            .rev()
+            .skip_while(|s| matches!(s.phase, Phase::Stopped));
+        match left.next() {
+            // What its predecessor left is for its successor as much as for us.
+            Some(next) if matches!(next.phase, Phase::Serving | Phase::Recovering(_)) => {
+                next.phase = Phase::Stopping;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Plays the death of the process, for simulations: everything is dropped as it stands, and
+    /// nothing in the segment is given back.
+    pub fn kill(self) {
+        for station in &self.stations {
+            station.desk.sever();
+        }
+        self.executor.clear();
     }
 
     /// Whether every peer has stopped.
     pub fn is_stopped(&self) -> bool {
-        self.stations.iter().all(|s| matches!(s.phase, Phase::Stopped))
+        self.stations
+            .iter()
+            .all(|s| matches!(s.phase, Phase::Stopped))
     }
 
     /// Whether every peer serves.
     pub fn is_serving(&self) -> bool {
-        self.stations.iter().all(|s| matches!(s.phase, Phase::Serving))
+        self.stations
+            .iter()
+            .all(|s| matches!(s.phase, Phase::Serving))
     }
 
     /// When the next timer fires, ns of the clock.
@@ -171,15 +217,17 @@ impl Station {
     fn begin(&mut self, requeued: Vec<Incoming>) {
         self.phase = Phase::Serving;
         self.peer.start();
-        let (marked, plain): (Vec<_>, Vec<_>) =
-            requeued.into_iter().partition(|incoming| self.is_marked(incoming));
+        let (marked, plain): (Vec<_>, Vec<_>) = requeued
+            .into_iter()
+            .partition(|incoming| self.is_marked(incoming));
         for incoming in marked.into_iter().chain(plain) {
             self.deliver(incoming);
         }
     }
 
     fn is_marked(&self, incoming: &Incoming) -> bool {
-        self.desk.with_seat(|seat| seat.read(incoming).is_ok_and(|r| seat.mark(r.root) != 0))
+        self.desk
+            .with_seat(|seat| seat.read(incoming).is_ok_and(|r| seat.mark(r.root) != 0))
     }
 
     fn deliver(&mut self, incoming: Incoming) {

@@ -17,9 +17,9 @@ pub const LEASE_NS: u64 = 30_000_000_000;
 
 /// The tag of a volume, never 0 (FNV-1a, folded).
 pub fn volume_tag(volume: &Name) -> u32 {
-    let hash = volume
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash = volume.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
     ((hash >> 32) as u32 ^ hash as u32).max(1)
 }
 

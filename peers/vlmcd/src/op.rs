@@ -1,0 +1,131 @@
+//! A request under way, and its stages.
+
+use runtime::Scratch;
+use std::ops::Range;
+use xseg::protocol::MapSegment;
+use xseg::{Incoming, Request};
+
+/// What a request is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Mapperd's answer about the objects.
+    Mapping,
+    /// Its parts at the blocker.
+    Parts,
+    /// The data's sync.
+    SyncData,
+    /// The map's sync.
+    SyncMap,
+    /// Mapperd's answer to what was forwarded.
+    Forwarded,
+    /// The volume's other requests to end, before it runs alone.
+    Draining,
+}
+
+/// A request under way.
+pub(crate) struct Op {
+    pub(crate) incoming: Incoming,
+    pub(crate) request: Request,
+    pub(crate) volume: usize,
+    pub(crate) stage: Stage,
+    /// Bytes of the volume that it touches.
+    pub(crate) range: Range<u64>,
+    /// The first byte that no part was sent for yet.
+    pub(crate) next: u64,
+    /// Parts sent and not answered.
+    pub(crate) parts: u32,
+    /// The first failure.
+    pub(crate) errno: i32,
+    /// A part was refused for its lease.
+    pub(crate) stale: bool,
+    /// An object that should be there was not.
+    pub(crate) missing: bool,
+    /// The map was asked again for a missing object: now it reads as zeros.
+    pub(crate) asked_again: bool,
+    /// How often it began anew.
+    pub(crate) rounds: u32,
+    /// Where the range begins that mapperd was asked about.
+    pub(crate) asked: u64,
+    /// Mapperd's reply is put here.
+    pub(crate) scratch: Option<Scratch>,
+    /// What mapperd said without a lease: for this request only. (start of the first, block size)
+    pub(crate) once: Option<Once>,
+}
+
+/// A mapping that may not be kept.
+pub(crate) struct Once {
+    pub(crate) first_block: u64,
+    pub(crate) block_size: u64,
+    pub(crate) size: u64,
+    pub(crate) segments: Vec<MapSegment>,
+}
+
+impl Op {
+    pub(crate) fn new(incoming: Incoming, request: Request, volume: usize, stage: Stage) -> Op {
+        let range = request.offset..request.offset.saturating_add(request.size);
+        Op {
+            incoming,
+            request,
+            volume,
+            stage,
+            next: range.start,
+            range,
+            parts: 0,
+            errno: 0,
+            stale: false,
+            missing: false,
+            asked_again: false,
+            rounds: 0,
+            asked: 0,
+            scratch: None,
+            once: None,
+        }
+    }
+
+    /// Begins anew with a map that will be asked for again.
+    pub(crate) fn restart(&mut self) {
+        self.next = self.range.start;
+        self.errno = 0;
+        self.stale = false;
+        self.missing = false;
+        self.once = None;
+        self.rounds += 1;
+    }
+}
+
+/// What `Desk::send` calls a sub-request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Token {
+    /// Index of the operation.
+    pub(crate) op: u32,
+    /// The part's number within the operation (block index less the first block's).
+    pub(crate) part: u32,
+    /// A missing object reads as zeros.
+    pub(crate) archip: bool,
+}
+
+const ARCHIP_BIT: u64 = 1 << 63;
+
+impl Token {
+    /// The token of what is not a part.
+    pub(crate) fn of(op: u32) -> Token {
+        Token {
+            op,
+            part: 0,
+            archip: false,
+        }
+    }
+
+    pub(crate) fn encode(self) -> u64 {
+        let archip = if self.archip { ARCHIP_BIT } else { 0 };
+        u64::from(self.op) | u64::from(self.part) << 32 | archip
+    }
+
+    pub(crate) fn decode(bits: u64) -> Token {
+        Token {
+            op: bits as u32,
+            part: ((bits & !ARCHIP_BIT) >> 32) as u32,
+            archip: bits & ARCHIP_BIT != 0,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A volume's record: what is known of it, who works on it, who waits.
+
+use crate::blockmap::BlockMap;
+use runtime::tag::LEASE_NS;
+use runtime::volume_tag;
+use std::collections::VecDeque;
+use std::ops::Range;
+use xseg::{Answer, Incoming, Name, Request};
+
+/// A volume, as long as somebody works on it or something of it is kept.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) name: Name,
+    pub(crate) tag: u32,
+    /// The lease under which `map` is known, 0 for none.
+    pub(crate) lease: u64,
+    /// Bytes; known under a lease.
+    pub(crate) size: u64,
+    /// Bytes; known under a lease.
+    pub(crate) block_size: u64,
+    pub(crate) map: BlockMap,
+    /// Requests under way.
+    pub(crate) active: u32,
+    /// A freezer waits or runs: nobody else starts.
+    pub(crate) frozen: bool,
+    /// Data that was answered and not made durable may be about. True at first: a predecessor's.
+    pub(crate) dirty_data: bool,
+    /// The same for map entries.
+    pub(crate) dirty_map: bool,
+    /// Who waits for a freezer or an overlapping write, oldest first.
+    pub(crate) waiting: VecDeque<(Incoming, Request)>,
+    writes: Vec<(u32, Range<u64>)>,
+}
+
+impl Volume {
+    pub(crate) fn new(name: Name) -> Volume {
+        Volume {
+            name,
+            tag: volume_tag(&name),
+            lease: 0,
+            size: 0,
+            block_size: 0,
+            map: BlockMap::default(),
+            active: 0,
+            frozen: false,
+            dirty_data: true,
+            dirty_map: true,
+            waiting: VecDeque::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Takes over what mapperd says besides the segments.
+    pub(crate) fn lease_granted(&mut self, answer: &Answer) {
+        let block_size = u64::from(answer.block_size);
+        if answer.lease == 0 || block_size == 0 {
+            self.forget_map();
+            return;
+        }
+        if block_size != self.block_size {
+            self.map.clear();
+        }
+        self.lease = answer.lease;
+        self.size = answer.volume_size;
+        self.block_size = block_size;
+    }
+
+    /// Whether what is kept of the map may still be used.
+    pub(crate) fn lease_is_good(&self, now: u64) -> bool {
+        self.lease != 0 && self.lease.saturating_add(LEASE_NS) > now
+    }
+
+    /// Drops what is known of the map.
+    pub(crate) fn forget_map(&mut self) {
+        self.lease = 0;
+        self.map.clear();
+    }
+
+    /// Whether `range` overlaps a write under way.
+    pub(crate) fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.writes
+            .iter()
+            .any(|(_, w)| w.start < range.end && range.start < w.end)
+    }
+
+    /// Notes that operation `op` writes `range`.
+    pub(crate) fn write_starts(&mut self, op: u32, range: Range<u64>) {
+        self.writes.push((op, range));
+    }
+
+    /// Operation `op` is over.
+    pub(crate) fn write_ends(&mut self, op: u32) {
+        if let Some(at) = self.writes.iter().position(|(o, _)| *o == op) {
+            self.writes.swap_remove(at);
+        }
+    }
+
+    /// Whether nothing is lost when the record goes.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active == 0 && !self.frozen && self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_touch_do_not_overlap() {
+        let mut volume = Volume::new(Name::try_from("volume").unwrap());
+        volume.write_starts(1, 4096..8192);
+        assert!(!volume.overlaps(&(0..4096)));
+        assert!(!volume.overlaps(&(8192..9000)));
+        assert!(volume.overlaps(&(8191..9000)));
+        assert!(volume.overlaps(&(0..10000)));
+        volume.write_ends(1);
+        assert!(!volume.overlaps(&(0..10000)));
+    }
+}
