@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn other_processes() {
-        let us = Registration::new().unwrap().0;
+        let us = Registration::new().unwrap().0.clone();
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
