@@ -63,7 +63,10 @@ fn is_shortage(errno: i32) -> bool {
 
 impl Job {
     async fn pause(&self) {
-        self.core.timers.sleep_until(self.core.now_ns() + PAUSE_NS).await;
+        self.core
+            .timers
+            .sleep_until(self.core.now_ns() + PAUSE_NS)
+            .await;
     }
 
     async fn scratch(&self, len: u64) -> Result<Scratch> {
@@ -89,7 +92,12 @@ impl Job {
             Side::Blocks => self.core.config.blockerb_port,
         };
         let (address, datalen) = data.map_or_else(Default::default, |d| (d.address(), d.len()));
-        let request = Request { data: address, datalen, root: self.request.root, ..request };
+        let request = Request {
+            data: address,
+            datalen,
+            root: self.request.root,
+            ..request
+        };
         let deadline = self.core.now_ns() + PATIENCE_NS;
         loop {
             let answer = self.core.desk.call(port, &request).await;
@@ -107,7 +115,10 @@ impl Job {
     /// refuses it; a newer stamp says the same.
     async fn ask_blocks(&self, request: Request, data: Option<&Scratch>) -> Result<Answer> {
         for _ in 0..3 {
-            let request = Request { lease: self.core.stamp(), ..request };
+            let request = Request {
+                lease: self.core.stamp(),
+                ..request
+            };
             match self.ask(Side::Blocks, request, data).await {
                 Err(Errno::STALE) => {}
                 other => return other,
@@ -119,7 +130,9 @@ impl Job {
     /// Bytes of the object; `None`: there is none.
     pub(crate) async fn object_size(&self, side: Side, object: &Name) -> Result<Option<u64>> {
         let scratch = self.scratch(8).await?;
-        let asked = self.ask(side, Request::new(Operation::Info, *object), Some(&scratch)).await;
+        let asked = self
+            .ask(side, Request::new(Operation::Info, *object), Some(&scratch))
+            .await;
         match asked {
             Ok(_) => {
                 let bytes = scratch.to_vec();
@@ -138,7 +151,11 @@ impl Job {
         len: u64,
     ) -> Result<Option<Vec<u8>>> {
         let scratch = self.scratch(len).await?;
-        let request = Request { offset, size: len, ..Request::new(Operation::Read, *object) };
+        let request = Request {
+            offset,
+            size: len,
+            ..Request::new(Operation::Read, *object)
+        };
         match self.ask(Side::Maps, request, Some(&scratch)).await {
             Ok(answer) if answer.serviced == len => {
                 let mut bytes = scratch.to_vec();
@@ -205,9 +222,14 @@ impl Job {
         max: u64,
         tag: u32,
     ) -> Result<()> {
-        let source = self.filled(&NameRequest(wire(from.as_bytes())).encode()).await?;
-        let request =
-            Request { size: max, tag, ..Request::new(Operation::Copy, wire(to.as_bytes())) };
+        let source = self
+            .filled(&NameRequest(wire(from.as_bytes())).encode())
+            .await?;
+        let request = Request {
+            size: max,
+            tag,
+            ..Request::new(Operation::Copy, wire(to.as_bytes()))
+        };
         self.ask_blocks(request, Some(&source)).await.map(|_| ())
     }
 
@@ -220,7 +242,12 @@ impl Job {
         tag: u32,
     ) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request = Request { offset, size: len, tag, ..Request::new(Operation::Zeroes, target) };
+        let request = Request {
+            offset,
+            size: len,
+            tag,
+            ..Request::new(Operation::Zeroes, target)
+        };
         self.ask_blocks(request, None).await.map(|_| ())
     }
 
@@ -233,14 +260,20 @@ impl Job {
     /// Removes a data object; that there is none is success (B1). Durable after a sync of `tag`.
     pub(crate) async fn delete_block(&self, object: &ObjectName, tag: u32) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request =
-            Request { flags: flags::VOLATILE, tag, ..Request::new(Operation::Delete, target) };
+        let request = Request {
+            flags: flags::VOLATILE,
+            tag,
+            ..Request::new(Operation::Delete, target)
+        };
         missing_is_gone(self.ask_blocks(request, None).await)
     }
 
     /// Makes durable what was written under `tag`.
     pub(crate) async fn sync_blocks(&self, tag: u32) -> Result<()> {
-        let request = Request { tag, ..Request::new(Operation::SyncTag, Name::EMPTY) };
+        let request = Request {
+            tag,
+            ..Request::new(Operation::SyncTag, Name::EMPTY)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
@@ -260,16 +293,23 @@ impl Job {
     /// Refuses data writes of `tag` under leases older than `stamp`; returns when those in flight
     /// have ended.
     pub(crate) async fn fence(&self, tag: u32, stamp: u64) -> Result<()> {
-        let request =
-            Request { tag, lease: stamp, ..Request::new(Operation::Fence, Name::EMPTY) };
+        let request = Request {
+            tag,
+            lease: stamp,
+            ..Request::new(Operation::Fence, Name::EMPTY)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// Takes a lock without waiting. True: it was ours before.
     pub(crate) async fn acquire(&self, volume: &Name) -> Result<bool> {
-        let request =
-            Request { flags: flags::NOSYNC, ..Request::new(Operation::Acquire, *volume) };
-        self.ask(Side::Maps, request, None).await.map(|answer| answer.serviced == 1)
+        let request = Request {
+            flags: flags::NOSYNC,
+            ..Request::new(Operation::Acquire, *volume)
+        };
+        self.ask(Side::Maps, request, None)
+            .await
+            .map(|answer| answer.serviced == 1)
     }
 
     /// Gives a lock back. ESTALE: it was not ours any more.
@@ -288,13 +328,13 @@ impl Job {
         scratch.zero();
         let request = Request::new(Operation::LockInfo, *volume);
         let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
-        let holder = match answer.serviced {
+        let holder = match answer.serviced & 0xff {
             0 => Holder::Nobody,
             1 => Holder::Us,
             _ => Holder::Another,
         };
         let mut text = scratch.to_vec();
-        text.truncate(text.iter().position(|&byte| byte == 0).unwrap_or(text.len()));
+        text.truncate((answer.serviced >> 8) as usize);
         Ok((holder, text))
     }
 
@@ -302,7 +342,10 @@ impl Job {
     pub(crate) async fn hash_object(&self, object: &ObjectName, size: u64) -> Result<Name> {
         let scratch = self.scratch(NameRequest::LEN as u64).await?;
         let target = wire(object.as_bytes());
-        let request = Request { size, ..Request::new(Operation::Hash, target) };
+        let request = Request {
+            size,
+            ..Request::new(Operation::Hash, target)
+        };
         self.ask(Side::Blocks, request, Some(&scratch)).await?;
         Ok(NameRequest::decode(&scratch.to_vec())?.0)
     }
@@ -315,7 +358,10 @@ impl Job {
     pub(crate) async fn list_page(&self, cursor: u64) -> Result<(Vec<Name>, u64)> {
         let scratch = self.scratch(LIST_PAGE_LEN).await?;
         scratch.zero();
-        let request = Request { offset: cursor, ..Request::new(Operation::List, Name::EMPTY) };
+        let request = Request {
+            offset: cursor,
+            ..Request::new(Operation::List, Name::EMPTY)
+        };
         self.ask(Side::Maps, request, Some(&scratch)).await?;
         parse_page(&scratch.to_vec()).ok_or(Errno::IO)
     }
