@@ -102,8 +102,8 @@ fn fill(filed: &mut Filed, reactor: &Reactor) {
     filed.submit(OpId(0), operation(true, 0, buf));
     let mut done = Vec::new();
     while done.is_empty() {
-        filed.poll(&mut done);
         pump(reactor);
+        filed.poll(&mut done);
     }
 }
 
