@@ -13,6 +13,9 @@
 //! Unsafe lives here: a slot owns the buffer and the open file of its submission, and is freed only
 //! by the completion (or by `drop`, which waits for it).
 
+#[cfg(test)]
+mod tests;
+
 use crate::cache::Cache;
 use crate::config::{Config, OpenError};
 use crate::core::Core;

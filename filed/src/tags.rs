@@ -106,6 +106,17 @@ impl Tags {
         !entries.is_empty() && entries.contains_key(&(place, OBJECTS))
     }
 
+    #[cfg(test)]
+    pub(crate) fn unsynced_entries(&self) -> usize {
+        self.entries.borrow().len() + self.removed_from.borrow().len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unsynced_objects(&self, tag: Tag) -> usize {
+        let states = self.states.borrow();
+        states.get(&tag).map_or(0, |state| state.dirty.len())
+    }
+
     fn entry_changed(&self, entry: (Place, usize)) {
         self.changes.set(self.changes.get() + 1);
         self.entries.borrow_mut().insert(entry, self.changes.get());
@@ -134,7 +145,7 @@ impl Tags {
         })
     }
 
-    fn fail(&self, tag: Tag, errno: Errno) {
+    pub(crate) fn fail(&self, tag: Tag, errno: Errno) {
         let mut states = self.states.borrow_mut();
         self.state(&mut states, tag).failed.get_or_insert(errno);
         drop(states);
