@@ -42,7 +42,7 @@ impl Job {
             self.write_header(volume, &found.header_name, found.deleted()).await?;
             self.finish_or_warn(volume, &found).await;
             if volume.is_held() {
-                self.give_back(volume).await;
+                self.give_up(volume).await;
             }
             Ok(Reply::done())
         })

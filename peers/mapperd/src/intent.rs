@@ -17,8 +17,6 @@ use crate::errno::{Errno, Result};
 use crate::job::Job;
 use crate::load::{Found, Looked};
 use crate::naming::{volume_of, wire};
-use crate::store::Durability;
-use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Epoch, HeaderName, MapObject, ObjectName, Version};
 
@@ -78,12 +76,11 @@ fn name_in(bytes: &[u8]) -> Option<(HeaderName, &[u8])> {
 }
 
 impl Job {
-    /// Writes the note under both names, durably. `volume` is the new name's.
-    pub(crate) async fn write_intent(&self, volume: &Volume, intent: &Intent) -> Result<()> {
+    /// Writes the note under both names, durably.
+    pub(crate) async fn write_intent(&self, intent: &Intent) -> Result<()> {
         let bytes = intent.encode();
         for header in [&intent.old, &intent.new] {
-            let note = note_name(header);
-            self.write_map(volume, (&note, 0), &bytes, true, Durability::Now).await?;
+            self.write_whole(header, &note_name(header), &bytes).await?;
         }
         Ok(())
     }
@@ -125,14 +122,13 @@ impl Job {
 
     /// Both locks are held. True: the rename was committed, and is finished now.
     pub(crate) async fn settle(&self, intent: &Intent) -> Result<bool> {
-        let volume = &Volume::new(volume_of(&intent.new)?);
         let committed = match self.look(&intent.new).await? {
             Looked::Map(found) => found.header.epoch >= intent.new_epoch,
             Looked::Nothing => false,
             Looked::Foreign(error) => return Err(error.into()),
         };
         if committed {
-            self.remove_old_map(volume, intent).await?;
+            self.remove_old_map(intent).await?;
         } else {
             self.remove_new_chunks(intent).await?;
         }
@@ -141,13 +137,14 @@ impl Job {
     }
 
     /// After the commit: the old map goes, if it is the one that was renamed.
-    pub(crate) async fn remove_old_map(&self, volume: &Volume, intent: &Intent) -> Result<()> {
+    pub(crate) async fn remove_old_map(&self, intent: &Intent) -> Result<()> {
         let Looked::Map(old) = self.look(&intent.old).await? else { return Ok(()) };
         if old.header.epoch != intent.old_epoch {
             return Ok(());
         }
         if !old.header.flags.deleted && !intent.purge {
-            self.write_header(volume, &intent.old, old.deleted()).await?;
+            let header = old.deleted().encode();
+            self.write_whole(&intent.old, &intent.old.as_object(), &header).await?;
         }
         self.remove_chunks(&old).await?;
         match intent.purge {
