@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! turn: kernel's news -> stalled sessions -> backend's completions -> arm receives and sends
-//!       something happened? submit, next turn.  Nothing? spin while something is outstanding
-//!       (an operation at the backend, the rest of a request), then sleep.
+//!       something happened? submit, next turn.  Nothing? spin while the backend works, then sleep.
 //! ```
 //! Always true: a connection has at most one receive and one send in the ring, and lives until both
 //! have completed and the backend has completed all its operations; so no completion ever names a
@@ -26,6 +25,8 @@ use crate::session::{Limits, Scene, Session};
 
 /// Entries of the ring; two per connection are in use at most, more are flushed in between.
 const RING_ENTRIES: u32 = 256;
+/// Looks at the backend between two offers of the cpu to others; about a microsecond.
+const POLLS_PER_YIELD: u32 = 32;
 
 struct Connection {
     socket: UnixStream,
@@ -323,27 +324,23 @@ impl<E: Export> EventLoop<E> {
         }
     }
 
-    /// `true`: there is something to do.
+    /// `true`: there is something to do. Only while the backend works on something, and with the
+    /// cpu offered to others again and again: on a busy machine they may be the ones waited for.
     fn spin(&mut self) -> bool {
-        if self.options.spin.is_zero() || !self.is_expecting() {
+        if self.options.spin.is_zero() || self.at_backend() == 0 {
             return false;
         }
         let begin = Instant::now();
         while begin.elapsed() < self.options.spin {
-            if self.take_completions() || self.ring.has_news() {
-                return true;
+            for _ in 0..POLLS_PER_YIELD {
+                if self.take_completions() || self.ring.has_news() {
+                    return true;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         false
-    }
-
-    /// Something is outstanding: operations at the backend, or the rest of a request.
-    fn is_expecting(&self) -> bool {
-        let mut all = self.connections.iter().flatten();
-        all.any(|connection| {
-            connection.session.at_backend() > 0 || connection.session.is_mid_request()
-        })
     }
 }
 

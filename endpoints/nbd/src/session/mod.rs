@@ -149,15 +149,6 @@ impl Session {
         self.at_backend
     }
 
-    /// A request has begun to arrive: the rest of it is on its way, within microseconds if the
-    /// client is well.
-    pub(crate) fn is_mid_request(&self) -> bool {
-        let header_bytes = self.input.unused().len();
-        self.payload.is_some()
-            || self.unwanted.is_some()
-            || (header_bytes > 0 && header_bytes < REQUEST_SIZE)
-    }
-
     /// Whether the handshake is over.
     pub(crate) fn is_transmitting(&self) -> bool {
         matches!(self.phase, Phase::Transmission)
