@@ -10,14 +10,13 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::sys::socket::{getsockopt, sockopt};
-
-use crate::control::{Client, Shared};
+use crate::connection::Connection;
+use crate::control::Shared;
 use crate::export::{Done, Export, Turn};
 use crate::ring::{News, Ring, Tag};
 use crate::server::{Options, Summary};
@@ -27,16 +26,6 @@ use crate::session::{Limits, Scene, Session};
 const RING_ENTRIES: u32 = 256;
 /// Looks at the backend between two offers of the cpu to others; about a microsecond.
 const POLLS_PER_YIELD: u32 = 32;
-
-struct Connection {
-    socket: UnixStream,
-    session: Session,
-    receiving: bool,
-    sending: bool,
-    /// The other side has been told, so that operations in the ring complete.
-    shut: Option<Shutdown>,
-    attached: bool,
-}
 
 /// What the ring holds for the listening socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,19 +148,13 @@ impl<E: Export> EventLoop<E> {
         let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(result) });
         let free = self.connections.iter().position(Option::is_none);
         let index = free.expect("accepts are armed only while a place is free");
-        let client = credentials(&socket);
+        let connection = Connection::new(socket, index as u32, self.limits());
+        let client = connection.client();
         tracing::debug!(session = index, pid = client.pid, "client connected");
         self.shared.came(index as u32, client);
         self.count += 1;
         self.summary.connections += 1;
-        self.connections[index] = Some(Box::new(Connection {
-            socket,
-            session: Session::new(index as u32, self.limits()),
-            receiving: false,
-            sending: false,
-            shut: None,
-            attached: false,
-        }));
+        self.connections[index] = Some(Box::new(connection));
     }
 
     /// Descriptors have run out, most likely; at a stop, the shut listener fails too.
@@ -364,63 +347,8 @@ impl<E: Export> Drop for EventLoop<E> {
     }
 }
 
-impl Connection {
-    /// `true`: the connection is over and nothing is in the ring.
-    fn arm<E: Export>(&mut self, index: u32, ring: &mut Ring, export: &mut E) -> bool {
-        let socket: RawFd = self.socket.as_raw_fd();
-        if !self.sending
-            && let Some(message) = self.session.message(export)
-        {
-            self.sending = true;
-            ring.send(socket, message, index);
-        }
-        if !self.receiving
-            && let Some(room) = self.session.room(export)
-        {
-            self.receiving = true;
-            ring.recv(socket, room, index);
-        }
-        if !self.session.is_ending() {
-            return false;
-        }
-        if self.session.is_dead() {
-            self.shut(Shutdown::Both);
-        } else if self.receiving {
-            self.shut(Shutdown::Read);
-        }
-        self.session.bury(self.receiving, self.sending, export);
-        self.session.is_over() && !self.receiving && !self.sending
-    }
-
-    /// Makes operations in the ring complete. An error means that the client is gone already.
-    fn shut(&mut self, how: Shutdown) {
-        if self.shut != Some(Shutdown::Both) && self.shut != Some(how) {
-            self.shut = Some(how);
-            let _ = self.socket.shutdown(how);
-        }
-    }
-}
-
 fn connection(connections: &mut [Option<Box<Connection>>], index: u32) -> &mut Connection {
     connections[index as usize]
         .as_mut()
         .expect("a connection outlives what names it")
-}
-
-fn credentials(socket: &UnixStream) -> Client {
-    let found = getsockopt(&socket.as_fd(), sockopt::PeerCredentials);
-    found.map_or(
-        Client {
-            pid: 0,
-            uid: u32::MAX,
-            gid: u32::MAX,
-            attached: false,
-        },
-        |found| Client {
-            pid: found.pid(),
-            uid: found.uid(),
-            gid: found.gid(),
-            attached: false,
-        },
-    )
 }

@@ -10,7 +10,7 @@
 //! | [`backends`] | a backend that does nothing and one in memory |
 //! | [`wire`], [`handshake`], [`mod@check`], [`extents`], [`error`] | the protocol, pure |
 //! | `session` | one connection without its socket |
-//! | `ring`, `event_loop` | the system calls |
+//! | `ring`, `connection`, `event_loop` | the system calls |
 //!
 //! # What a request costs
 //! System calls of the server for each request of 4 KiB, with a backend that answers from memory;
@@ -35,6 +35,7 @@
 
 pub mod backends;
 pub mod check;
+mod connection;
 pub mod control;
 pub mod error;
 mod event_loop;
