@@ -304,11 +304,7 @@ impl Seat {
             .segment
             .slot(token.slot)
             .expect("a claimed slot exists");
-        slot.write_request(&Request {
-            src: self.port,
-            dst: port,
-            ..*request
-        });
+        slot.write_request(request, self.port, port);
         region.sent[token.slot.0 as usize] = token.word.generation + 1;
         if !slot
             .state
