@@ -141,7 +141,7 @@ impl Table {
         let mut bound = (0..segment.layout().spec.ports)
             .filter(|&port| segment.seat_of_port(port) == Some(seat));
         let first = bound.next();
-        let ports = first.map_or((1, 0), |first| (first, bound.last().unwrap_or(first)));
+        let ports = first.map_or((1, 0), |first| (first, bound.next_back().unwrap_or(first)));
         Some((member.display_name(), ports))
     }
 }
