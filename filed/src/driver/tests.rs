@@ -1,8 +1,11 @@
 //! What cannot be seen from outside: short transfers, and what is remembered until a sync.
 
 use super::*;
+use crate::config::Config;
 use crate::layout::Place;
+use crate::tags::Tags;
 use driver::Detail;
+use reactor::Reactor;
 use tempfile::TempDir;
 
 struct Rig {

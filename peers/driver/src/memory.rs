@@ -12,6 +12,7 @@
 //! them, until [`MemoryStore::drain`] returns. [`MemoryStore::lose_power`] takes back what was not
 //! made durable, sector by sector.
 
+mod objects;
 mod store;
 #[cfg(test)]
 mod tests;
