@@ -30,7 +30,7 @@ impl Filed {
         let write_through = !syncs_whole(&root);
         let core = Core {
             cache: RefCell::new(Cache::new(config.fdcache)),
-            tags: Tags::new(marker.is_new),
+            tags: Tags::new(marker.is_new, config.fdcache),
             locks: Arc::new(locks(&config, block)?),
             fs: Fs {
                 ring: reactor.ring.clone(),
