@@ -4,3 +4,5 @@
 //! - [`embedded`]: all peers inside the caller's process, over files or in memory;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
 
+
+pub mod supervisor;
