@@ -1,1 +1,5 @@
-//! Placeholder opening; replaced as the crate is built.
+//! What the system tests share.
+//!
+//! - [`sim`]: a node, its clients and its deaths in one thread, in virtual time, from one seed.
+
+pub mod sim;

@@ -149,17 +149,14 @@ pub enum HashAlgorithm {
     /// SHA-256, as Pithos does.
     #[default]
     Sha256,
-    /// BLAKE2s with 32 bytes: a hash of the same length.
-    Blake2s256,
     /// BLAKE2b cut to 32 bytes: a hash of the same length, fastest on 64-bit processors.
     Blake2b256,
 }
 
 impl HashAlgorithm {
     /// All of them.
-    pub const ALL: [HashAlgorithm; 3] = [
+    pub const ALL: [HashAlgorithm; 2] = [
         HashAlgorithm::Sha256,
-        HashAlgorithm::Blake2s256,
         HashAlgorithm::Blake2b256,
     ];
 
@@ -167,7 +164,6 @@ impl HashAlgorithm {
     pub fn as_str(self) -> &'static str {
         match self {
             HashAlgorithm::Sha256 => "sha256",
-            HashAlgorithm::Blake2s256 => "blake2s256",
             HashAlgorithm::Blake2b256 => "blake2b256",
         }
     }

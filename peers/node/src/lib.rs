@@ -2,7 +2,16 @@
 //!
 //! - [`process`]: a peer process: joins the segment, drains, recovers, serves, stops;
 //! - [`embedded`]: all peers inside the caller's process, over files or in memory;
+//! - [`engine`]: the production loop: a host of peers on one ring;
+//! - [`roles`]: from the description of a role to a peer;
+//! - [`pidfile`]: pid files, made exclusively, removed last;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
 
-
+pub mod embedded;
+pub mod engine;
+pub mod pidfile;
+pub mod process;
+pub mod roles;
 pub mod supervisor;
+
+pub use embedded::{Embedded, Storage};

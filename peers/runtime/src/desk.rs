@@ -31,6 +31,7 @@ struct Inner {
     seat: Seat,
     waiters: Vec<Waiter>,
     asked: usize,
+    severed: bool,
 }
 
 /// A peer's place.
@@ -46,12 +47,19 @@ impl Desk {
             seat,
             waiters,
             asked: 0,
+            severed: false,
         })))
     }
 
     /// Does something with the seat itself.
     pub fn with_seat<T>(&self, act: impl FnOnce(&mut Seat) -> T) -> T {
         act(&mut self.0.borrow_mut().seat)
+    }
+
+    /// Plays the death of the process: nothing that is dropped from here on gives anything back,
+    /// as nothing does after a SIGKILL.
+    pub(crate) fn sever(&self) {
+        self.0.borrow_mut().severed = true;
     }
 
     /// How many of its requests are unanswered.
@@ -222,7 +230,9 @@ impl std::ops::Deref for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let address = self.extent.address();
-        self.desk.0.borrow_mut().seat.give_buffer_back(address);
+        let mut inner = self.desk.0.borrow_mut();
+        if !inner.severed {
+            inner.seat.give_buffer_back(self.extent.address());
+        }
     }
 }

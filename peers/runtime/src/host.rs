@@ -162,6 +162,15 @@ impl Host {
         }
     }
 
+    /// Plays the death of the process, for simulations: everything is dropped as it stands, and
+    /// nothing in the segment is given back.
+    pub fn kill(self) {
+        for station in &self.stations {
+            station.desk.sever();
+        }
+        self.executor.clear();
+    }
+
     /// Whether every peer has stopped.
     pub fn is_stopped(&self) -> bool {
         self.stations

@@ -1,0 +1,160 @@
+//! A peer process: joins the segment, drains, recovers, serves, stops.
+//!
+//! The order of a start, and why: privileges first, so that everything made later belongs to the
+//! node's user; the pid files, so that a second instance fails before it touches anything; the
+//! signals, blocked before any thread exists; the segment; then for each role its seat and its
+//! driver, whose drain lock proves that nothing of a dead predecessor can land any more; then
+//! recovery; only then requests.
+//!
+//! The order of an end: no new request; what is under way is finished; locks are given back; the
+//! ring ends; the pid files go last, because "gone" is what the tools wait for.
+
+use crate::engine::Engine;
+use crate::pidfile::PidFile;
+use crate::roles;
+use config::Role;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use runtime::Desk;
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use xseg::Seat;
+use xseg::join::{Connection, Kind};
+
+/// The variable that names the descriptor on which a child says that it serves.
+pub const READY_FD: &str = "ARCHIPELAGO_READY_FD";
+
+/// What a process is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where the segment's holder listens.
+    pub socket: PathBuf,
+    /// Where pid files and drain locks are.
+    pub run_dir: PathBuf,
+    /// Its roles, in the order of their start.
+    pub roles: Vec<Role>,
+    /// User and group to become, where they are others.
+    pub uid: Option<u32>,
+    /// See `uid`.
+    pub gid: Option<u32>,
+}
+
+/// Why a process can't start, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct StartError {
+    /// What was attempted, on what, and why it failed.
+    pub sentence: String,
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.into();
+    move |why| StartError { sentence: format!("{what}: {why}") }
+}
+
+/// Runs the process to its end.
+pub fn run(plan: &Plan) -> Result<(), StartError> {
+    become_user(plan.uid, plan.gid)?;
+    std::fs::create_dir_all(&plan.run_dir)
+        .map_err(failed(format!("can't make {}", plan.run_dir.display())))?;
+    let pid_files = plan
+        .roles
+        .iter()
+        .map(|role| PidFile::create(pid_path(plan, role)))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed("can't make the pid file"))?;
+    let stop = stop_signals().map_err(failed("can't watch for signals"))?;
+    let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
+    let connection = join(plan, &mut engine)?;
+    engine.keep(connection);
+    engine.run(say_ready).map_err(failed("the reactor failed"))?;
+    drop(engine);
+    drop(pid_files);
+    Ok(())
+}
+
+fn pid_path(plan: &Plan, role: &Role) -> PathBuf {
+    role.pidfile.clone().unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
+}
+
+/// Takes the seats of all roles, and adds their peers.
+fn join(plan: &Plan, engine: &mut Engine) -> Result<Connection, StartError> {
+    let mut connection: Option<Connection> = None;
+    for role in &plan.roles {
+        let kind = Kind::Peer {
+            role: &role.name,
+            first: role.ports.start().0,
+            last: role.ports.end().0,
+        };
+        let seat = match &mut connection {
+            Some(connection) => connection.join_more(kind),
+            None => xseg::join::connect(&plan.socket, kind).map(|joined| {
+                connection = Some(joined.connection);
+                joined.seat
+            }),
+        }
+        .map_err(|e| StartError { sentence: format!("{}: {e}", role.name) })?;
+        seat_role(engine, role, seat, &plan.run_dir)?;
+    }
+    connection.ok_or_else(|| StartError { sentence: "a process needs a role".into() })
+}
+
+/// Makes the peer of `role` and binds its ports: from here on requests queue up for it.
+pub(crate) fn seat_role(
+    engine: &mut Engine,
+    role: &Role,
+    seat: Seat,
+    run_dir: &Path,
+) -> Result<(), StartError> {
+    let desk = Desk::new(seat);
+    let peer = roles::make(role, desk.clone(), engine.reactor(), run_dir)
+        .map_err(|e| StartError { sentence: e.to_string() })?;
+    let (first, last) = (role.ports.start().0, role.ports.end().0);
+    engine.add(desk.clone(), peer);
+    if !desk.with_seat(|seat| seat.bind(first, last)) {
+        let sentence = format!("{}: the segment has no ports {first} to {last}", role.name);
+        return Err(StartError { sentence });
+    }
+    Ok(())
+}
+
+fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
+    use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setgid, setuid};
+    let uid = uid.map(Uid::from_raw).filter(|&uid| uid != getuid());
+    let user = uid.and_then(|uid| User::from_uid(uid).ok().flatten());
+    let gid = gid.map(Gid::from_raw).or(user.as_ref().map(|u| u.gid)).filter(|&g| g != getgid());
+    let change = || -> nix::Result<()> {
+        if let Some(gid) = gid {
+            setgid(gid)?;
+        }
+        if let Some(user) = &user {
+            let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+            initgroups(&name, gid.unwrap_or(user.gid))?;
+        }
+        uid.map_or(Ok(()), setuid)
+    };
+    change().map_err(|e| failed("can't become the node's user")(e.into()))
+}
+
+/// TERM, INT and QUIT as a descriptor. Blocked in this thread before others exist.
+fn stop_signals() -> std::io::Result<OwnedFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    Ok(fd.into())
+}
+
+/// Tells whoever started us.
+fn say_ready() {
+    let fd = std::env::var(READY_FD).ok().and_then(|text| text.parse::<i32>().ok());
+    let Some(fd) = fd.filter(|&fd| fd > 2) else { return };
+    // SAFETY: the starter passed this descriptor for us alone, and it is used once.
+    let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    if let Err(why) = file.write_all(b"ready\n") {
+        tracing::warn!(%why, "nobody hears that we serve");
+    }
+}

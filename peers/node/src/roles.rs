@@ -1,0 +1,96 @@
+//! From the description of a role to a peer.
+
+use config::{FileBlocker, Role, RoleKind};
+use driver::{Driver, HashAlgorithm};
+use reactor::Reactor;
+use runtime::{Desk, Peer};
+use std::path::Path;
+
+/// Why a role can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// Its storage is not usable.
+    #[error("{role}: {sentence}")]
+    Storage {
+        /// The role.
+        role: String,
+        /// Why.
+        sentence: String,
+    },
+    /// Its type is not part of this build.
+    #[error("{role}: the type {kind} is not part of this build; {advice}")]
+    Missing {
+        /// The role.
+        role: String,
+        /// Its type.
+        kind: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// Makes the peer of `role` at `desk`. `run_dir` is where a driver keeps what must outlive it.
+pub fn make(role: &Role, desk: Desk, reactor: &Reactor, run_dir: &Path) -> Result<Box<dyn Peer>, RoleError> {
+    Ok(match &role.kind {
+        RoleKind::FileBlocker(files) => {
+            let driver = files_driver(role, files, reactor, run_dir)?;
+            Box::new(blocker(role, files.hash_algorithm, desk, driver, reactor))
+        }
+        RoleKind::Mapperd(maps) => Box::new(mapper(role, maps, desk, reactor)),
+        RoleKind::Vlmcd(volumes) => Box::new(composer(role, volumes, desk, reactor)),
+        RoleKind::RadosBlocker(_) => {
+            return Err(RoleError::Missing {
+                role: role.name.clone(),
+                kind: "rados_blocker",
+                advice: "use a build with RADOS, or file_blocker",
+            });
+        }
+        RoleKind::Poold(_) => {
+            return Err(RoleError::Missing {
+                role: role.name.clone(),
+                kind: "poold",
+                advice: "it is a program of its own",
+            });
+        }
+    })
+}
+
+/// A blocker over any driver.
+pub fn blocker(
+    role: &Role,
+    algorithm: config::HashAlgorithm,
+    desk: Desk,
+    driver: Box<dyn Driver>,
+    reactor: &Reactor,
+) -> blocker::Blocker {
+    let settings = blocker::Settings {
+        role: role.name.clone(),
+        nr_ops: role.nr_ops as usize,
+        hash_algorithm: hash_algorithm(algorithm),
+    };
+    blocker::Blocker::new(
+        settings,
+        desk,
+        driver,
+        reactor.env.clone(),
+        reactor.timers.clone(),
+        reactor.executor.clone(),
+    )
+}
+
+fn hash_algorithm(algorithm: config::HashAlgorithm) -> HashAlgorithm {
+    match algorithm {
+        config::HashAlgorithm::Sha256 => HashAlgorithm::Sha256,
+        config::HashAlgorithm::Blake2b256 => HashAlgorithm::Blake2b,
+    }
+}
+
+fn composer(role: &Role, volumes: &config::Vlmcd, desk: Desk, reactor: &Reactor) -> vlmcd::Vlmcd {
+    let settings = vlmcd::Settings {
+        mapper_port: volumes.mapper_port.0,
+        blocker_port: volumes.blocker_port.0,
+        nr_ops: role.nr_ops as usize,
+        write_through: volumes.write_through,
+    };
+    vlmcd::Vlmcd::new(settings, desk, reactor.env.clone())
+}

@@ -1,0 +1,133 @@
+//! What a reader may see: for each sector of each volume, the values that are allowed.
+//!
+//! A sector is 512 bytes, all filled with one 8-byte value; no two writes use the same. Under
+//! process deaths nothing that was answered is lost, so a read may show the value acknowledged
+//! last before it began, or any value whose write was open then or began before the read ended.
+//! A snapshot may show what was allowed at some moment between its request and its answer. Once a
+//! read has shown a sector that nobody is writing, every later read shows the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Bytes of a sector of the model.
+pub const SECTOR: u64 = 512;
+
+/// The values that a sector may show; 0 is a sector never written.
+pub type Allowed = BTreeSet<u64>;
+
+/// One volume.
+#[derive(Debug, Clone, Default)]
+pub struct Volume {
+    sectors: BTreeMap<u64, Allowed>,
+    /// Values of unanswered writes.
+    open: BTreeMap<u64, Vec<u64>>,
+    /// What reads under way may show, by their number.
+    reads: BTreeMap<u64, BTreeMap<u64, Allowed>>,
+    /// What a snapshot under way may become.
+    snapshot: Option<BTreeMap<u64, Allowed>>,
+}
+
+impl Volume {
+    fn allowed(&self, sector: u64) -> Allowed {
+        self.sectors.get(&sector).cloned().unwrap_or_else(|| Allowed::from([0]))
+    }
+
+    /// A write of `value` to `sectors` begins.
+    pub fn write_begins(&mut self, sectors: Range<u64>, value: u64) {
+        for sector in sectors {
+            if let Some(snapshot) = &mut self.snapshot {
+                snapshot.entry(sector).or_insert_with(|| Allowed::from([0])).insert(value);
+            }
+            let mut allowed = self.allowed(sector);
+            allowed.insert(value);
+            self.sectors.insert(sector, allowed);
+            self.open.entry(sector).or_default().push(value);
+            for read in self.reads.values_mut() {
+                read.get_mut(&sector).map(|seen| seen.insert(value));
+            }
+        }
+    }
+
+    /// It was acknowledged: older values are gone, but for those of writes still open.
+    pub fn write_ends(&mut self, sectors: Range<u64>, value: u64) {
+        for sector in sectors {
+            let open = self.open.entry(sector).or_default();
+            open.retain(|v| *v != value);
+            let mut allowed: Allowed = open.iter().copied().collect();
+            allowed.insert(value);
+            if open.is_empty() {
+                self.open.remove(&sector);
+            }
+            self.sectors.insert(sector, allowed);
+        }
+    }
+
+    /// Read number `read` of `sectors` begins.
+    pub fn read_begins(&mut self, read: u64, sectors: Range<u64>) {
+        let allowed = sectors.map(|sector| (sector, self.allowed(sector))).collect();
+        self.reads.insert(read, allowed);
+    }
+
+    /// It showed `values`, from its first sector on. Err: the sector, what it showed, and what it
+    /// might have.
+    pub fn read_ends(&mut self, read: u64, values: &[u64]) -> Result<(), (u64, u64, Allowed)> {
+        let allowed = self.reads.remove(&read).unwrap_or_default();
+        for ((sector, allowed), &value) in allowed.into_iter().zip(values) {
+            if !allowed.contains(&value) {
+                return Err((sector, value, allowed));
+            }
+            let now = self.allowed(sector);
+            if !self.open.contains_key(&sector) && now.contains(&value) {
+                self.sectors.insert(sector, Allowed::from([value]));
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot is asked for.
+    pub fn snapshot_begins(&mut self) {
+        self.snapshot = Some(self.sectors.clone());
+    }
+
+    /// The snapshot is there: what it may show.
+    pub fn snapshot_ends(&mut self) -> Volume {
+        let sectors = self.snapshot.take().unwrap_or_default();
+        Volume { sectors, ..Volume::default() }
+    }
+
+    /// A clone of this snapshot.
+    pub fn cloned(&self) -> Volume {
+        Volume { sectors: self.sectors.clone(), ..Volume::default() }
+    }
+}
+
+/// All volumes, by name.
+pub type Model = BTreeMap<String, Volume>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledged_value_replaces_the_older_ones() {
+        let mut volume = Volume::default();
+        volume.write_begins(0..1, 7);
+        volume.read_begins(1, 0..1);
+        volume.write_ends(0..1, 7);
+        assert!(volume.read_ends(1, &[0]).is_ok(), "it began before the write was answered");
+        volume.read_begins(2, 0..1);
+        assert!(volume.read_ends(2, &[0]).is_err());
+    }
+
+    #[test]
+    fn a_sector_at_rest_does_not_change_its_mind() {
+        let mut volume = Volume::default();
+        volume.write_begins(0..1, 7);
+        volume.snapshot_begins();
+        let mut snapshot = volume.snapshot_ends();
+        snapshot.read_begins(1, 0..1);
+        assert!(snapshot.read_ends(1, &[7]).is_ok());
+        snapshot.read_begins(2, 0..1);
+        assert!(snapshot.read_ends(2, &[0]).is_err());
+    }
+}
