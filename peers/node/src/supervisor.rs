@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xseg::join::HolderError;
 
-pub use log::{log_file, open_log};
+pub use log::{Log, log_file, open_log};
 pub use watch::Supervisor;
 
 /// How long a living peer of a crashed supervisor has to offer the segment to its successor.
@@ -82,7 +82,9 @@ pub struct Options {
     pub progress: Box<dyn FnMut(&Event)>,
     /// Where the children's standard error goes, and where to look for why one failed; without
     /// it they inherit ours.
-    pub log: Option<log::Log>,
+    pub log: Option<Log>,
+    /// Where to look for the peers' programs first.
+    pub programs: Option<PathBuf>,
 }
 
 /// Why there is no supervisor.

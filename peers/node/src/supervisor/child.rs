@@ -8,10 +8,10 @@
 //! ```
 
 use super::control::{ProcessState, ProcessStatus};
-use super::launch::{Plan, READY};
+use super::launch::{Plan, READY, find_program};
 use super::log::Log;
 use super::pids::{self, Pidfd};
-use super::{READY_WITHIN, STOP_WITHIN};
+use super::{Options, READY_WITHIN, STOP_WITHIN};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read};
@@ -104,16 +104,18 @@ impl Child {
     }
 
     /// Starts the process, after the pid files of a dead one are gone.
-    pub(super) fn launch(&mut self, run_dir: &Path, log: Option<&Log>) -> io::Result<()> {
+    pub(super) fn launch(&mut self, run_dir: &Path, options: &Options) -> io::Result<()> {
+        let log = options.log.as_ref();
         for file in &self.plan.pid_files {
             if pids::remove_stale(file, None)? {
                 warn!("removed the stale pid file {}", file.display());
             }
         }
+        let program = find_program(self.plan.program, options.programs.as_deref())?;
+        info!("starting {} ({})", self.plan.name, program.display());
         let log_position = log.map_or(0, Log::position);
-        let launched = self
-            .plan
-            .launch(run_dir, log.map(Log::handle).transpose()?)?;
+        let stderr = log.map(Log::handle).transpose()?;
+        let launched = self.plan.launch(&program, run_dir, stderr)?;
         let pid = launched.child.id() as i32;
         self.living = Some(Living {
             pid,
@@ -125,7 +127,6 @@ impl Child {
             log_position,
         });
         self.enter(ProcessState::Starting, Some(READY_WITHIN));
-        info!("started {} ({}), process {pid}", self.plan.name, self.plan.program);
         Ok(())
     }
 
@@ -177,8 +178,12 @@ impl Child {
 
     /// Listens on the ready pipe. A process that closes it without the word is about to die.
     pub(super) fn listen(&mut self) {
-        let Some(living) = &mut self.living else { return };
-        let Some(ready) = &mut living.ready else { return };
+        let Some(living) = &mut self.living else {
+            return;
+        };
+        let Some(ready) = &mut living.ready else {
+            return;
+        };
         let mut bytes = [0; 64];
         match ready.read(&mut bytes) {
             Ok(0) => living.ready = None,

@@ -145,11 +145,7 @@ pub enum AskError {
 
 /// Asks the supervisor that listens at `socket`, and hands every event to `tell` until the last.
 /// After [`Request::Stop`] of everything it returns when the supervisor is gone.
-pub fn ask(
-    socket: &Path,
-    request: &Request,
-    mut tell: impl FnMut(Event),
-) -> Result<(), AskError> {
+pub fn ask(socket: &Path, request: &Request, mut tell: impl FnMut(Event)) -> Result<(), AskError> {
     let stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             AskError::NotRunning(socket.to_owned())

@@ -64,12 +64,10 @@ impl Job {
 
     /// The job that a request asks for; Err: there is no such role.
     pub(super) fn of(request: &Request, plans: &[&Plan], guest: u64) -> Result<Job, String> {
-        let (role, then, steps): (_, _, fn(Range<usize>) -> Vec<Step>) = match request {
-            Request::Stop { role: None } => (&None, Then::End, stop_all),
-            Request::Stop { role } => (role, Then::GoOn, stop_all),
-            Request::Restart { role } => (role, Then::GoOn, restart_all),
-            Request::Start { role } => (role, Then::GoOn, start_all),
-            Request::Status => (&None, Then::GoOn, |_| Vec::new()),
+        let (Request::Stop { role } | Request::Restart { role } | Request::Start { role }) =
+            request
+        else {
+            return Ok(Job::new(Vec::new(), Audience::Guest(guest), Then::GoOn));
         };
         let range = match role {
             None => 0..plans.len(),
@@ -78,7 +76,16 @@ impl Job {
                 index..index + 1
             }
         };
-        Ok(Job::new(steps(range), Audience::Guest(guest), then))
+        let steps = match request {
+            Request::Stop { .. } => stop_all(range),
+            Request::Restart { .. } => restart_all(range),
+            Request::Start { .. } | Request::Status => start_all(range),
+        };
+        let then = match request {
+            Request::Stop { role: None } => Then::End,
+            _ => Then::GoOn,
+        };
+        Ok(Job::new(steps, Audience::Guest(guest), then))
     }
 
     /// The last word to the audience.

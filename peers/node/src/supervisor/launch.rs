@@ -7,6 +7,7 @@
 use config::args::{Executable, Generic, command_line};
 use config::{NodeConfig, Process};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::SigSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -74,31 +75,54 @@ fn plan(config: &NodeConfig, process: &Process<'_>) -> Plan {
 }
 
 fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
-    let words: [OsString; 4] = ["--config".into(), file.into(), "--process".into(), name.into()];
+    let words: [OsString; 4] = [
+        "--config".into(),
+        file.into(),
+        "--process".into(),
+        name.into(),
+    ];
     words.to_vec()
 }
 
-/// The program beside this very one, or the first of that name in PATH.
-pub fn find_program(name: &str) -> io::Result<PathBuf> {
+/// The program of that name in `first`, or beside this very one, or in PATH.
+pub fn find_program(name: &str, first: Option<&Path>) -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let beside = own.parent().map(|dir| dir.join(name));
+    let beside = first
+        .into_iter()
+        .chain(own.parent())
+        .map(|dir| dir.join(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
     beside
-        .into_iter()
         .chain(in_path)
         .find(|file| file.is_file())
         .ok_or_else(|| {
-            let text = format!("the program {name} is neither beside {} nor in PATH", own.display());
+            let text = format!(
+                "the program {name} is neither beside {} nor in PATH",
+                own.display()
+            );
             io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
 
 impl Plan {
     /// Starts the process; its standard error goes to `log`, or stays ours.
-    pub(super) fn launch(&self, run_dir: &Path, log: Option<File>) -> io::Result<Launched> {
+    pub(super) fn launch(
+        &self,
+        program: &Path,
+        run_dir: &Path,
+        log: Option<File>,
+    ) -> io::Result<Launched> {
         let (ready, theirs) = ready_pipe()?;
-        let child = Command::new(find_program(self.program)?)
+        let mut command = Command::new(program);
+        // SAFETY: between fork and exec the closure only sets the signal mask, from a set made
+        // before; pthread_sigmask is async-signal-safe (signal-safety(7)).
+        unsafe {
+            // What the supervisor reads through a descriptor is blocked in it, not in its children.
+            let nothing = SigSet::empty();
+            command.pre_exec(move || Ok(nothing.thread_set_mask()?));
+        }
+        let child = command
             .args(&self.args)
             .env(config::paths::RUN_DIR_VARIABLE, run_dir)
             .env(READY_FD, theirs.as_raw_fd().to_string())

@@ -1,9 +1,9 @@
 //! Jobs, step by step: what is begun, what it waits for, who is told.
 
+use super::SupervisorError;
 use super::control::{self, Event, ProcessState};
 use super::job::{self, Audience, Job, Step, Then};
 use super::watch::Supervisor;
-use super::SupervisorError;
 use tracing::info;
 
 impl Supervisor {
@@ -36,7 +36,7 @@ impl Supervisor {
         let child = &mut self.children[index];
         let roles = child.plan.roles.clone();
         match step {
-            Step::Start(_) if child.state == ProcessState::Running => {}
+            Step::Start(_) if child.state == ProcessState::Running => self.next_step(),
             Step::Start(_) => {
                 self.tell_audience(&Event::Starting { roles });
                 // One that was about to be started again anyway need not be started twice.
@@ -47,6 +47,7 @@ impl Supervisor {
             Step::Stop(_) if !child.is_living() => {
                 child.enter(ProcessState::Stopped, None);
                 self.tell_audience(&Event::NotRunning { roles });
+                self.next_step();
             }
             Step::Stop(_) => {
                 let asked = child.ask_to_stop();
@@ -65,6 +66,10 @@ impl Supervisor {
             Step::Start(_) => Event::Started { roles },
             Step::Stop(_) => Event::Stopped { roles },
         });
+        self.next_step();
+    }
+
+    fn next_step(&mut self) {
         if let Some(job) = self.jobs.front_mut() {
             job.current = None;
         }
@@ -73,7 +78,9 @@ impl Supervisor {
     /// The step under way failed: the rest of the job is dropped, except that whoever stops
     /// everything for good stops what can be stopped.
     pub(super) fn step_failed(&mut self, reason: String) {
-        let Some(job) = self.jobs.front_mut() else { return };
+        let Some(job) = self.jobs.front_mut() else {
+            return;
+        };
         let Some(Step::Start(index) | Step::Stop(index)) = job.current.take() else {
             return;
         };
@@ -86,7 +93,9 @@ impl Supervisor {
     }
 
     fn conclude(&mut self) {
-        let Some(job) = self.jobs.pop_front() else { return };
+        let Some(job) = self.jobs.pop_front() else {
+            return;
+        };
         match (job.then, &job.failure) {
             (Then::Up, None) => {
                 self.tell(Audience::Starter, &Event::Done);
@@ -123,7 +132,9 @@ impl Supervisor {
             Audience::Nobody => {}
             Audience::Starter => (self.options.progress)(event),
             Audience::Guest(id) => {
-                let Some(guest) = self.guests.get(&id) else { return };
+                let Some(guest) = self.guests.get(&id) else {
+                    return;
+                };
                 // A guest that left or does not listen misses the rest; the job goes on.
                 if control::send(&guest.stream, event).is_err() {
                     self.guests.remove(&id);

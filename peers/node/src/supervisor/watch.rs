@@ -233,6 +233,7 @@ impl Supervisor {
                     info!("{name} (process {pid}) took seat {}", seat.0);
                 }
                 Notice::Died { seat, name, .. } => info!("{name} left seat {}", seat.0),
+                Notice::Cleared { seat } => info!("nothing is left at seat {}", seat.0),
                 Notice::Refused { text, pid } => warn!("process {pid} was not let in: {text}"),
             }
         }
@@ -309,7 +310,7 @@ impl Supervisor {
 
     pub(super) fn launch(&mut self, index: usize) {
         let child = &mut self.children[index];
-        let Err(e) = child.launch(&self.run_dir, self.options.log.as_ref()) else {
+        let Err(e) = child.launch(&self.run_dir, &self.options) else {
             return;
         };
         let reason = format!("it can't be started: {e}");
