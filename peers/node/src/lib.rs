@@ -6,7 +6,8 @@
 //! - [`embedded`]: all peers inside the caller's process, over files or in memory;
 //! - [`engine`]: the production loop: a host of peers on one ring;
 //! - [`roles`]: from the description of a role to a peer;
-//! - [`pidfile`]: pid files, made exclusively, removed last.
+//! - [`pidfile`]: pid files, made exclusively, removed last;
+//! - [`supervisor`]: the one small process that holds the segment and starts the others.
 
 pub mod command;
 pub mod embedded;
@@ -15,5 +16,6 @@ pub mod log;
 pub mod pidfile;
 pub mod process;
 pub mod roles;
+pub mod supervisor;
 
 pub use embedded::{Embedded, Storage};
