@@ -147,7 +147,7 @@ fn loom_a_request_is_served_or_taken_back_and_read_as_it_was_sent() {
             Some(())
         });
         let claimed = slot.state.claim(SENDER).unwrap();
-        slot.write_request(&request());
+        slot.write_request(&request(), 1, 2);
         let queued = claimed.with(State::Queued, RECEIVER);
         assert!(slot.state.change(claimed, queued));
         let back = reclaim::free(&slot.state, queued);

@@ -1,8 +1,11 @@
 //! What cannot be seen from outside: short transfers, and what is remembered until a sync.
 
 use super::*;
+use crate::config::Config;
 use crate::layout::Place;
+use crate::tags::Tags;
 use driver::Detail;
+use reactor::Reactor;
 use tempfile::TempDir;
 
 struct Rig {
@@ -231,4 +234,28 @@ fn a_failed_write_is_in_nobodys_way() {
     it.filed.in_flight = 0;
     it.ask(write("blocked-object", &[3; 100], 1)).unwrap();
     it.ask(Op::Sync { tag: Tag(1) }).unwrap();
+}
+
+/// The lists of all tags together keep no more files open than the cache does.
+#[test]
+fn many_tags_do_not_use_up_the_descriptors() {
+    let mut it = Rig::new();
+    let config = Config {
+        direct: false,
+        fdcache: 10,
+        ..Config::new(it.dir.path(), "node_1")
+    };
+    it.filed = Filed::open(config, &it.reactor).unwrap();
+    for tag in 1..40 {
+        let object = format!("object-of-tag-{tag}");
+        it.ask(write(&object, &[1; 512], tag)).unwrap();
+    }
+    let listed: usize = (1..40)
+        .map(|tag| it.tags().unsynced_objects(Tag(tag)))
+        .sum();
+    assert_eq!(listed, 10);
+    for tag in 1..40 {
+        it.ask(Op::Sync { tag: Tag(tag) }).unwrap();
+    }
+    assert_eq!(it.tags().unsynced_entries(), 0);
 }

@@ -26,6 +26,7 @@ struct Geometry {
 }
 
 /// Where a part is.
+#[allow(clippy::large_enum_variant, reason = "it lives on the stack, for one part")]
 enum Place {
     Unknown,
     Zero,
