@@ -31,7 +31,10 @@ enum Source {
     /// Empty.
     Zeros,
     /// A copy.
-    Object { name: ObjectName, missing_is_zeros: bool },
+    Object {
+        name: ObjectName,
+        missing_is_zeros: bool,
+    },
 }
 
 /// One block that has to be made writable.
@@ -156,9 +159,16 @@ impl Job {
             Source::Zeros
         } else {
             let name = map.object(index, old);
-            Source::Object { name, missing_is_zeros: old.is_archip() }
+            Source::Object {
+                name,
+                missing_is_zeros: old.is_archip(),
+            }
         };
-        Step { object: map.object(index, entry), entry, source }
+        Step {
+            object: map.object(index, entry),
+            entry,
+            source,
+        }
     }
 
     /// Whether the caller promised to make all of the block zero.
@@ -176,7 +186,9 @@ impl Job {
         }
         let indices: Vec<u64> = steps.iter().map(|(index, _)| *index).collect();
         let made = window::each(WIDTH, steps, async |(index, step)| {
-            self.make_object(volume, &step).await.map(|()| (index, step.entry))
+            self.make_object(volume, &step)
+                .await
+                .map(|()| (index, step.entry))
         })
         .await;
         let mut outcome = Ok(());
@@ -205,7 +217,10 @@ impl Job {
                 count(&self.core.counters.fresh);
                 self.make_fresh(&step.object, tag, self.durability()).await
             }
-            Source::Object { name, missing_is_zeros } => {
+            Source::Object {
+                name,
+                missing_is_zeros,
+            } => {
                 count(&self.core.counters.copies);
                 let max = volume.with_map(|map| map.header().geometry.block_size().bytes())?;
                 match self.copy_object(name, &step.object, max.into(), tag).await {
@@ -239,10 +254,17 @@ impl Job {
         let first = run[0].0;
         let (found, bytes) = volume.with_map(|map| {
             let entries: Vec<Entry> = run.iter().map(|(_, entry)| *entry).collect();
-            (map.found(), crate::order::encoded(&entries, first, map.names()))
+            (
+                map.found(),
+                crate::order::encoded(&entries, first, map.names()),
+            )
         })?;
         let map = (&found.header_name, found.layout);
-        self.write_entries(volume, map, (first, &bytes), false, self.durability()).await?;
-        volume.with_map(|map| run.iter().for_each(|(index, entry)| map.set_entry(*index, *entry)))
+        self.write_entries(volume, map, (first, &bytes), false, self.durability())
+            .await?;
+        volume.with_map(|map| {
+            run.iter()
+                .for_each(|(index, entry)| map.set_entry(*index, *entry))
+        })
     }
 }

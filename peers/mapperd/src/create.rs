@@ -24,8 +24,9 @@ impl Job {
         if parent_name == name {
             return Err(Errno::EXIST);
         }
-        let (_parent, new) =
-            self.enter_two((&parent_name, Access::Shared), (&name, Access::Alone)).await;
+        let (_parent, new) = self
+            .enter_two((&parent_name, Access::Shared), (&name, Access::Alone))
+            .await;
         let new = &**new.volume();
         if self.was_made_before(new).await? {
             return Ok(Reply::done());
@@ -35,9 +36,12 @@ impl Job {
             return Err(Errno::INVAL);
         }
         let geometry = clone_geometry(parent.geometry(), size)?;
-        self.make(new, geometry, MapFlags::NONE, async |page, blocks, names| {
-            self.cloned_entries(&parent, page, blocks, names).await
-        })
+        self.make(
+            new,
+            geometry,
+            MapFlags::NONE,
+            async |page, blocks, names| self.cloned_entries(&parent, page, blocks, names).await,
+        )
         .await
     }
 
@@ -93,7 +97,10 @@ impl Job {
         if self.was_made_before(new).await? {
             return Ok(Reply::done());
         }
-        let flags = MapFlags { readonly, deleted: false };
+        let flags = MapFlags {
+            readonly,
+            deleted: false,
+        };
         self.make(new, geometry, flags, async |_, blocks, names| {
             given_entries(&asked.objects, blocks, names)
         })
@@ -112,7 +119,16 @@ impl Job {
         self.with_claim(new, async |predecessor| {
             let epoch = Epoch::of_new_volume(predecessor.map(|header| header.epoch))?;
             self.write_chunks(new, (&name, geometry), fill).await?;
-            self.commit(new, &name, Header { geometry, flags, epoch }).await
+            self.commit(
+                new,
+                &name,
+                Header {
+                    geometry,
+                    flags,
+                    epoch,
+                },
+            )
+            .await
         })
         .await?;
         Ok(Reply::done())

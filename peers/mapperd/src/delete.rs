@@ -39,7 +39,8 @@ impl Job {
             self.quiesce(volume).await?;
             let found = volume.with_map(|map| map.found())?;
             volume.forget_map();
-            self.write_header(volume, &found.header_name, found.deleted()).await?;
+            self.write_header(volume, &found.header_name, found.deleted())
+                .await?;
             self.finish_or_warn(volume, &found).await;
             if volume.is_held() {
                 self.give_up(volume).await;
@@ -98,7 +99,11 @@ impl Job {
             }
             let decoded = mapfile::decode(Version::V2, stored, index, &mut names);
             let entry = decoded.ok().and_then(|entries| entries.first().copied());
-            entries.extend(entry.filter(|e| e.is_owned(&names, owner)).map(|e| (index, e)));
+            entries.extend(
+                entry
+                    .filter(|e| e.is_owned(&names, owner))
+                    .map(|e| (index, e)),
+            );
         }
         Ok(Owned { names, entries })
     }
@@ -106,7 +111,10 @@ impl Job {
     /// Deletes the objects, durably.
     pub(crate) async fn delete_objects(&self, volume: &Volume, owned: &Owned) -> Result<()> {
         let tag = volume.tag();
-        let objects = owned.entries.iter().map(|(index, entry)| entry.name(&owned.names, *index));
+        let objects = owned
+            .entries
+            .iter()
+            .map(|(index, entry)| entry.name(&owned.names, *index));
         let deleted = window::each(WIDTH, objects, async |object| {
             self.delete_block(&object, tag).await
         });
@@ -119,7 +127,8 @@ impl Job {
             let gone: Vec<Entry> = run.iter().map(|(_, entry)| entry.gone()).collect();
             let bytes = encoded(&gone, run[0].0, &owned.names);
             let (map, at) = ((&found.header_name, found.layout), (run[0].0, &bytes[..]));
-            self.write_entries(volume, map, at, false, Durability::Later).await?;
+            self.write_entries(volume, map, at, false, Durability::Later)
+                .await?;
         }
         Ok(())
     }

@@ -48,9 +48,16 @@ impl Gate {
         if let Some(pass) = self.try_enter(access) {
             return pass;
         }
-        let place = Rc::new(Place { access, given: Cell::new(false), waker: RefCell::default() });
+        let place = Rc::new(Place {
+            access,
+            given: Cell::new(false),
+            waker: RefCell::default(),
+        });
         self.0.queue.borrow_mut().push_back(place.clone());
-        let waiting = Waiting { gate: self.0.clone(), place };
+        let waiting = Waiting {
+            gate: self.0.clone(),
+            place,
+        };
         poll_fn(|context| match waiting.place.given.get() {
             true => Poll::Ready(()),
             false => {
@@ -60,7 +67,9 @@ impl Gate {
         })
         .await;
         waiting.place.given.set(false);
-        Pass { gate: self.0.clone() }
+        Pass {
+            gate: self.0.clone(),
+        }
     }
 
     /// Leave now, if nobody is in the way and nobody waits.
@@ -68,7 +77,9 @@ impl Gate {
         let free = self.0.queue.borrow().is_empty() && self.0.fits(access);
         free.then(|| {
             self.0.admit(access);
-            Pass { gate: self.0.clone() }
+            Pass {
+                gate: self.0.clone(),
+            }
         })
     }
 }
@@ -135,7 +146,10 @@ impl Drop for Waiting {
         if self.place.given.get() {
             self.gate.leave();
         }
-        self.gate.queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.place));
+        self.gate
+            .queue
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &self.place));
     }
 }
 
@@ -150,8 +164,11 @@ mod tests {
         let order = Rc::new(RefCell::new(Vec::new()));
         let first = gate.try_enter(Access::Shared).unwrap();
         let second = gate.try_enter(Access::Shared).unwrap();
-        for (name, access) in [("alone", Access::Alone), ("b", Access::Shared), ("c", Access::Shared)]
-        {
+        for (name, access) in [
+            ("alone", Access::Alone),
+            ("b", Access::Shared),
+            ("c", Access::Shared),
+        ] {
             let (gate, order) = (gate.clone(), order.clone());
             executor.spawn(async move {
                 let _pass = gate.enter(access).await;

@@ -37,7 +37,9 @@ impl Job {
         let root_name = VolumeName::new(root.as_bytes())?;
         let entered = self.enter(&root_name, Access::Alone).await;
         self.make_hashed(entered.volume(), &found, &hashes).await?;
-        Ok(Reply::bytes(NameRequest(wire(root.as_bytes())).encode().to_vec()))
+        Ok(Reply::bytes(
+            NameRequest(wire(root.as_bytes())).encode().to_vec(),
+        ))
     }
 
     async fn block_hashes(&self, found: &Found) -> Result<Vec<[u8; 32]>> {
@@ -47,7 +49,11 @@ impl Job {
             let entries = self.entries_of(found, page, &mut names).await?;
             let first = found.layout.page_blocks(page).start;
             let blocks = (first..).zip(entries).map(|(index, entry)| {
-                (entry, entry.name(&names, index), found.geometry().block_len(index))
+                (
+                    entry,
+                    entry.name(&names, index),
+                    found.geometry().block_len(index),
+                )
             });
             let hashed = window::each(WIDTH, blocks, async |(entry, name, len)| {
                 self.block_hash(entry, &name, len.into()).await
@@ -92,8 +98,11 @@ impl Job {
             Looked::Foreign(_) => return Err(Errno::EXIST),
             Looked::Map(_) | Looked::Nothing => {}
         }
-        let header =
-            Header { geometry: source.geometry(), flags: MapFlags::SNAPSHOT, epoch: Epoch::NONE };
+        let header = Header {
+            geometry: source.geometry(),
+            flags: MapFlags::SNAPSHOT,
+            epoch: Epoch::NONE,
+        };
         self.with_claim(volume, async |_| {
             let target = (&name, source.geometry());
             self.write_chunks(volume, target, async |_, blocks, names| {

@@ -38,7 +38,10 @@ impl Job {
         self.lookup(volume.name()).await?;
         let before = self.acquire(&volume.target()).await?;
         volume.begin(before, self.core.now_ns());
-        let loaded = self.settle_and_load(volume).await.and_then(|found| Map::new(&found));
+        let loaded = self
+            .settle_and_load(volume)
+            .await
+            .and_then(|found| Map::new(&found));
         match loaded {
             Ok(map) => {
                 volume.set_map(map);
@@ -87,8 +90,14 @@ impl Job {
 
     /// Flushes, fences and releases a volume that is held.
     pub(crate) async fn close_held(&self, volume: &Volume) -> Result<()> {
-        let readonly = volume.with_map(|map| map.header().flags.readonly).unwrap_or(false);
-        let flushed = if readonly { Ok(()) } else { self.quiesce(volume).await };
+        let readonly = volume
+            .with_map(|map| map.header().flags.readonly)
+            .unwrap_or(false);
+        let flushed = if readonly {
+            Ok(())
+        } else {
+            self.quiesce(volume).await
+        };
         if !volume.is_held() {
             return flushed;
         }

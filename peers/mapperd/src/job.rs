@@ -51,7 +51,10 @@ impl Reply {
 
     /// Success, with data; serviced is its length.
     pub(crate) fn bytes(bytes: Vec<u8>) -> Reply {
-        Reply { answer: Answer::served(bytes.len() as u64), bytes }
+        Reply {
+            answer: Answer::served(bytes.len() as u64),
+            bytes,
+        }
     }
 }
 
@@ -63,7 +66,14 @@ impl Job {
         data: Option<Extent>,
     ) -> Job {
         let (inside, permit) = Default::default();
-        Job { core, request, from_peer, data, inside, permit }
+        Job {
+            core,
+            request,
+            from_peer,
+            data,
+            inside,
+            permit,
+        }
     }
 
     /// Waits until few enough requests are worked on.
@@ -90,7 +100,9 @@ impl Job {
     /// What the request says about maps without a header (XF_ASSUMEV0).
     pub(crate) fn v0_hint(&self) -> Option<V0Hint> {
         let size = Some(self.request.v0_size).filter(|&size| size != V0_SIZE_UNKNOWN);
-        self.request.has(flags::ASSUME_V0).then_some(V0Hint { size })
+        self.request
+            .has(flags::ASSUME_V0)
+            .then_some(V0Hint { size })
     }
 
     /// Somebody asked before, and a server died over it.
@@ -99,11 +111,15 @@ impl Job {
     }
 
     pub(crate) fn mark(&self) -> u64 {
-        self.core.desk.with_seat(|seat| seat.mark(self.request.root))
+        self.core
+            .desk
+            .with_seat(|seat| seat.mark(self.request.root))
     }
 
     pub(crate) fn set_mark(&self, bits: u64) {
-        self.core.desk.with_seat(|seat| seat.set_mark(self.request.root, bits));
+        self.core
+            .desk
+            .with_seat(|seat| seat.set_mark(self.request.root, bits));
     }
 
     pub(crate) fn add_mark(&self, bits: u64) {
@@ -169,7 +185,10 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let mut inside = self.job.inside.borrow_mut();
-        if let Some(at) = inside.iter().position(|name| name == self.inside.volume.name()) {
+        if let Some(at) = inside
+            .iter()
+            .position(|name| name == self.inside.volume.name())
+        {
             inside.swap_remove(at);
         }
     }

@@ -40,10 +40,15 @@ impl Job {
         let Some(head) = self.read_map(object, 0, HEADER_LEN as u64).await? else {
             return Ok(None);
         };
-        let Some(listing) = classify(object, &head) else { return Ok(None) };
+        let Some(listing) = classify(object, &head) else {
+            return Ok(None);
+        };
         // Zeros past the end of a short object look like the rest of a hash.
         if is_hash_name(object)
-            && self.object_size(Side::Maps, object).await?.is_none_or(|len| len < HEADER_LEN as u64)
+            && self
+                .object_size(Side::Maps, object)
+                .await?
+                .is_none_or(|len| len < HEADER_LEN as u64)
         {
             return Ok(None);
         }
@@ -61,5 +66,8 @@ impl Job {
 
 /// Whether an object is worth looking into: chunks, data objects and locks are not.
 fn may_be_map(name: &[u8]) -> bool {
-    !matches!(reserved_form(name), Some(ReservedForm::LockSuffix | ReservedForm::HexRun))
+    !matches!(
+        reserved_form(name),
+        Some(ReservedForm::LockSuffix | ReservedForm::HexRun)
+    )
 }

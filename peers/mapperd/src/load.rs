@@ -61,16 +61,20 @@ impl Job {
         let recognised = match mapfile::recognise(&head, len, self.v0_hint()) {
             Ok(Recognised::V0Tail(tail)) => {
                 let range = tail.range();
-                let bytes = self.read_map(&object, range.start, range.end - range.start).await?;
+                let bytes = self
+                    .read_map(&object, range.start, range.end - range.start)
+                    .await?;
                 tail.settle(&bytes.ok_or(Errno::IO)?).map(Recognised::V0)
             }
             other => other,
         };
         Ok(match recognised {
             Ok(recognised) => match (recognised.as_v2(), recognised.layout()) {
-                (Some(header), Some(layout)) => {
-                    Looked::Map(Found { header_name: header_name.clone(), header, layout })
-                }
+                (Some(header), Some(layout)) => Looked::Map(Found {
+                    header_name: header_name.clone(),
+                    header,
+                    layout,
+                }),
                 _ => Looked::Foreign(FormatError::Foreign),
             },
             Err(FormatError::Absent) => Looked::Nothing,
@@ -102,7 +106,8 @@ impl Job {
             MapObject::Header => found.header_name.as_object(),
             chunk => chunk.name(&found.header_name),
         };
-        self.read_map(&wire(object.as_bytes()), place.offset, place.len).await
+        self.read_map(&wire(object.as_bytes()), place.offset, place.len)
+            .await
     }
 
     /// The entries of a page, for an operation that goes through the whole map and keeps none.

@@ -53,7 +53,6 @@ impl Map {
         })
     }
 
-
     pub(crate) fn header(&self) -> Header {
         self.header
     }
@@ -100,7 +99,12 @@ impl Map {
 
     /// Drops the page that was loaded least far into the volume and has no busy entry.
     fn evict(&mut self) {
-        let idle = |page: &PageNo| self.busy.range(self.layout.page_blocks(*page)).next().is_none();
+        let idle = |page: &PageNo| {
+            self.busy
+                .range(self.layout.page_blocks(*page))
+                .next()
+                .is_none()
+        };
         let victim = self.pages.keys().copied().find(idle);
         if let Some(page) = victim {
             self.pages.remove(&page);
@@ -121,7 +125,11 @@ impl Map {
     /// Changes the entry of block `index`, if its page is loaded.
     pub(crate) fn set_entry(&mut self, index: u64, entry: Entry) {
         let (page, at) = self.layout.page_of(index);
-        if let Some(slot) = self.pages.get_mut(&page).and_then(|entries| entries.get_mut(at)) {
+        if let Some(slot) = self
+            .pages
+            .get_mut(&page)
+            .and_then(|entries| entries.get_mut(at))
+        {
             *slot = entry;
         }
     }

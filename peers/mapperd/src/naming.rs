@@ -19,7 +19,9 @@ pub(crate) fn wire(name: &[u8]) -> Name {
 
 /// The part of `target` behind the prefix of the old layout, if it has both.
 fn without_prefix(target: &[u8]) -> Option<&[u8]> {
-    target.strip_prefix(ARCHIP_PREFIX).filter(|rest| rest.len() >= NAME_LEN_MIN)
+    target
+        .strip_prefix(ARCHIP_PREFIX)
+        .filter(|rest| rest.len() >= NAME_LEN_MIN)
 }
 
 /// Whether `target` names a volume by its header of the old layout.
@@ -50,8 +52,14 @@ mod tests {
     #[test]
     fn both_layouts_are_one_volume() {
         assert_eq!(volume_name(b"archip_volume").unwrap().as_bytes(), b"volume");
-        assert_eq!(volume_name(b"archip_vol").unwrap().as_bytes(), b"archip_vol");
-        assert_eq!(volume_name(b"volume_lock").unwrap().as_bytes(), b"volume_lock");
+        assert_eq!(
+            volume_name(b"archip_vol").unwrap().as_bytes(),
+            b"archip_vol"
+        );
+        assert_eq!(
+            volume_name(b"volume_lock").unwrap().as_bytes(),
+            b"volume_lock"
+        );
     }
 
     #[test]

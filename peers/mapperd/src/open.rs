@@ -79,6 +79,7 @@ impl Job {
     /// UPDATE: brings an old map to v2, which taking its lock does.
     pub(crate) async fn update(&self) -> Result<Reply> {
         let entered = self.enter(&self.volume_name()?, Access::Alone).await;
-        self.with_open(entered.volume(), async || Ok(Reply::done())).await
+        self.with_open(entered.volume(), async || Ok(Reply::done()))
+            .await
     }
 }

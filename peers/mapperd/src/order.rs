@@ -40,7 +40,14 @@ impl Job {
         header: Header,
     ) -> Result<()> {
         let object = name.as_object();
-        self.write_map(volume, (&object, 0), &header.encode(), false, Durability::Now).await
+        self.write_map(
+            volume,
+            (&object, 0),
+            &header.encode(),
+            false,
+            Durability::Now,
+        )
+        .await
     }
 
     /// Writes stored entries of blocks `first..`, which lie in one page. `fresh` empties the chunk
@@ -56,7 +63,8 @@ impl Job {
         let place = layout.place(first);
         let object = place.object.name(name);
         let fresh = fresh && place.offset == 0;
-        self.write_map(volume, (&object, place.offset), bytes, fresh, durability).await
+        self.write_map(volume, (&object, place.offset), bytes, fresh, durability)
+            .await
     }
 
     /// Writes the chunks of a new map under `name`, volatile. `fill` gives the entries of a page,
@@ -75,7 +83,8 @@ impl Job {
             let entries = fill(page, blocks, &mut names).await?;
             let bytes = encoded(&entries, first, &names);
             let at = (first, &bytes[..]);
-            self.write_entries(volume, (name, layout), at, true, Durability::Later).await?;
+            self.write_entries(volume, (name, layout), at, true, Durability::Later)
+                .await?;
         }
         Ok(())
     }
@@ -102,8 +111,14 @@ pub(crate) fn encoded(entries: &[Entry], first: u64, names: &Names) -> Vec<u8> {
 impl Found {
     /// The header with other flags.
     pub(crate) fn deleted(&self) -> Header {
-        let flags = MapFlags { deleted: true, ..self.header.flags };
-        Header { flags, ..self.header }
+        let flags = MapFlags {
+            deleted: true,
+            ..self.header.flags
+        };
+        Header {
+            flags,
+            ..self.header
+        }
     }
 
     pub(crate) fn geometry(&self) -> Geometry {

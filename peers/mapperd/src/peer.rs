@@ -28,7 +28,9 @@ impl Mapperd {
         timers: Timers,
         env: Env,
     ) -> Mapperd {
-        Mapperd { core: Core::new(config, desk, executor, timers, env) }
+        Mapperd {
+            core: Core::new(config, desk, executor, timers, env),
+        }
     }
 
     /// Combines hashes with `hash`, the algorithm with which blockerb hashes blocks; sha256 where
@@ -82,7 +84,9 @@ async fn serve(job: Job, incoming: Incoming) {
     let core = job.core.clone();
     let result = result.and_then(|reply| {
         if !reply.bytes.is_empty() {
-            core.desk.reply_bytes(&incoming, &job.request, &reply.bytes).map_err(Errno)?;
+            core.desk
+                .reply_bytes(&incoming, &job.request, &reply.bytes)
+                .map_err(Errno)?;
         }
         Ok(reply.answer)
     });

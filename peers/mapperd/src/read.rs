@@ -107,7 +107,9 @@ impl Job {
             }
             self.segments_of(&map, part, &mut segments);
         }
-        segments.iter_mut().for_each(|segment| segment.flags &= !mapflags::WRITABLE);
+        segments
+            .iter_mut()
+            .for_each(|segment| segment.flags &= !mapflags::WRITABLE);
         let tag = runtime::volume_tag(&wire(name.as_bytes()));
         Ok(self.map_reply(found.geometry(), tag, 0, segments))
     }
@@ -148,7 +150,12 @@ impl Job {
             flags |= is(map.is_writable(entry), mapflags::WRITABLE);
         }
         let name = wire(map.object(index, entry).as_bytes());
-        Some(MapSegment { name, flags, offset: from - start, size: to - from })
+        Some(MapSegment {
+            name,
+            flags,
+            offset: from - start,
+            size: to - from,
+        })
     }
 
     pub(crate) fn map_reply(
@@ -165,6 +172,9 @@ impl Job {
             block_size: geometry.block_size().bytes(),
             ..Answer::served(self.request.size)
         };
-        Reply { answer, bytes: MapReply { segments }.encode() }
+        Reply {
+            answer,
+            bytes: MapReply { segments }.encode(),
+        }
     }
 }

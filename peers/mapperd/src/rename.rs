@@ -21,8 +21,9 @@ impl Job {
         if old_name == new_name {
             return Err(Errno::EXIST);
         }
-        let (old, new) =
-            self.enter_two((&old_name, Access::Alone), (&new_name, Access::Alone)).await;
+        let (old, new) = self
+            .enter_two((&old_name, Access::Alone), (&new_name, Access::Alone))
+            .await;
         let (old, new) = (&**old.volume(), &**new.volume());
         if self.mark() & INTENT != 0 && self.was_renamed_before(old, new).await? {
             return Ok(Reply::done());
@@ -51,12 +52,16 @@ impl Job {
         self.quiesce(old).await?;
         let found = old.with_map(|map| map.found())?;
         let epoch = Epoch::of_new_volume(predecessor.map(|header| header.epoch))?;
-        let header = Header { epoch, ..found.header };
+        let header = Header {
+            epoch,
+            ..found.header
+        };
         let intent = Intent {
             old: found.header_name.clone(),
             new: new.name().header(),
             old_epoch: found.header.epoch,
             new_epoch: epoch,
+            chunks: found.geometry().chunk_count(),
             purge: false,
         };
         old.forget_map();

@@ -22,8 +22,9 @@ impl Job {
         if name == snapshot_name {
             return Err(Errno::EXIST);
         }
-        let (source, snapshot) =
-            self.enter_two((&name, Access::Alone), (&snapshot_name, Access::Alone)).await;
+        let (source, snapshot) = self
+            .enter_two((&name, Access::Alone), (&snapshot_name, Access::Alone))
+            .await;
         let (source, snapshot) = (&**source.volume(), &**snapshot.volume());
         if self.was_made_before(snapshot).await? {
             self.end_transient(source).await?;
@@ -51,7 +52,10 @@ impl Job {
     ) -> Result<()> {
         self.quiesce(source).await?;
         let found = source.with_map(|map| map.found())?;
-        let next = Header { epoch: found.header.epoch.next()?, ..found.header };
+        let next = Header {
+            epoch: found.header.epoch.next()?,
+            ..found.header
+        };
         let frozen = Header {
             flags: MapFlags::SNAPSHOT,
             epoch: Epoch::of_new_snapshot(predecessor.map(|header| header.epoch))?,
@@ -60,16 +64,24 @@ impl Job {
         source.forget_map();
         self.write_header(source, &found.header_name, next).await?;
         let target = snapshot.name().header();
-        self.write_chunks(snapshot, (&target, found.geometry()), async |page, blocks, names| {
-            let entries = self.entries_of(&found, page, names).await?;
-            let shared: Vec<Entry> = entries.iter().map(|entry| entry.fork()).collect();
-            if shared != entries {
-                let bytes = encoded(&shared, blocks.start, names);
-                let (map, at) = ((&found.header_name, found.layout), (blocks.start, &bytes[..]));
-                self.write_entries(source, map, at, false, Durability::Later).await?;
-            }
-            Ok(shared)
-        })
+        self.write_chunks(
+            snapshot,
+            (&target, found.geometry()),
+            async |page, blocks, names| {
+                let entries = self.entries_of(&found, page, names).await?;
+                let shared: Vec<Entry> = entries.iter().map(|entry| entry.fork()).collect();
+                if shared != entries {
+                    let bytes = encoded(&shared, blocks.start, names);
+                    let (map, at) = (
+                        (&found.header_name, found.layout),
+                        (blocks.start, &bytes[..]),
+                    );
+                    self.write_entries(source, map, at, false, Durability::Later)
+                        .await?;
+                }
+                Ok(shared)
+            },
+        )
         .await?;
         self.sync_maps(source).await?;
         self.commit(snapshot, &target, frozen).await
@@ -77,9 +89,8 @@ impl Job {
 
     /// An earlier attempt of this request opened `volume` only for itself: the lock goes back.
     async fn end_transient(&self, volume: &Volume) -> Result<()> {
-        let ours = self.mark() & TRANSIENT != 0
-            && !volume.is_held()
-            && self.is_open(volume).await?;
+        let ours =
+            self.mark() & TRANSIENT != 0 && !volume.is_held() && self.is_open(volume).await?;
         if ours {
             self.give_back(volume).await;
         }

@@ -9,9 +9,9 @@ use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{INTENT, Job, NUMBER_SHIFT, Reply};
 use crate::load::Found;
+use crate::naming::wire;
 use crate::order::encoded;
 use crate::store::{Durability, Side};
-use crate::naming::wire;
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Entry, Geometry, Header, Names, Version};
@@ -49,7 +49,8 @@ impl Job {
         self.set_mark(self.mark() | INTENT | old.geometry().block_count() << NUMBER_SHIFT);
         let new = resized(old, geometry);
         volume.forget_map();
-        self.write_header(volume, &new.header_name, new.header).await?;
+        self.write_header(volume, &new.header_name, new.header)
+            .await?;
         self.remove_tail(volume, old, &new).await
     }
 
@@ -70,7 +71,10 @@ impl Job {
         self.cut_last_block(volume, new).await?;
         self.sync_maps(volume).await?;
         let kept = new.geometry().block_count();
-        for page in old.pages().filter(|page| old.layout.page_blocks(*page).end > kept) {
+        for page in old
+            .pages()
+            .filter(|page| old.layout.page_blocks(*page).end > kept)
+        {
             let mut owned = self.owned_in(old, page).await?;
             owned.entries.retain(|(index, _)| *index >= kept);
             self.delete_objects(volume, &owned).await?;
@@ -84,13 +88,17 @@ impl Job {
         self.cut_last_block(volume, old).await?;
         let new = resized(old, geometry);
         let old_count = old.geometry().block_count();
-        for page in new.pages().filter(|page| new.layout.page_blocks(*page).end > old_count) {
+        for page in new
+            .pages()
+            .filter(|page| new.layout.page_blocks(*page).end > old_count)
+        {
             let blocks = new.layout.page_blocks(page);
             let first = blocks.start.max(old_count);
             let zeros = vec![Entry::ZERO; (blocks.end - first) as usize];
             let bytes = encoded(&zeros, first, &Names::new());
             let (map, at) = ((&new.header_name, new.layout), (first, &bytes[..]));
-            self.write_entries(volume, map, at, true, Durability::Later).await?;
+            self.write_entries(volume, map, at, true, Durability::Later)
+                .await?;
         }
         self.commit(volume, &new.header_name, new.header).await
     }
@@ -100,7 +108,12 @@ impl Job {
     async fn cut_last_block(&self, volume: &Volume, found: &Found) -> Result<()> {
         let block = u64::from(found.geometry().block_size().bytes());
         let keep = found.geometry().size() % block;
-        let Some(index) = found.geometry().block_count().checked_sub(1).filter(|_| keep > 0) else {
+        let Some(index) = found
+            .geometry()
+            .block_count()
+            .checked_sub(1)
+            .filter(|_| keep > 0)
+        else {
             return Ok(());
         };
         let (page, at) = found.layout.page_of(index);
@@ -111,18 +124,24 @@ impl Job {
             return Ok(());
         }
         let object = entry.name(&names, index);
-        let size = self.object_size(Side::Blocks, &wire(object.as_bytes())).await?;
+        let size = self
+            .object_size(Side::Blocks, &wire(object.as_bytes()))
+            .await?;
         if size.is_none_or(|size| size <= keep) {
             return Ok(());
         }
         if entry.is_writable(&names, owner) || entry.is_own_already(owner) {
-            return self.zero_object(&object, keep, block - keep, volume.tag()).await;
+            return self
+                .zero_object(&object, keep, block - keep, volume.tag())
+                .await;
         }
         let own = Entry::fresh(owner);
-        self.copy_object(&object, &own.name(&names, index), keep, volume.tag()).await?;
+        self.copy_object(&object, &own.name(&names, index), keep, volume.tag())
+            .await?;
         let bytes = encoded(&[own], index, &names);
         let (map, at) = ((&found.header_name, found.layout), (index, &bytes[..]));
-        self.write_entries(volume, map, at, false, Durability::Later).await
+        self.write_entries(volume, map, at, false, Durability::Later)
+            .await
     }
 }
 
@@ -130,7 +149,10 @@ impl Job {
 fn resized(found: &Found, geometry: Geometry) -> Found {
     Found {
         header_name: found.header_name.clone(),
-        header: Header { geometry, ..found.header },
+        header: Header {
+            geometry,
+            ..found.header
+        },
         layout: MapLayout::new(Version::V2, geometry),
     }
 }

@@ -14,7 +14,8 @@ impl Job {
     pub(crate) async fn upgrade(&self, volume: &Volume, found: Found) -> Result<Found> {
         tracing::info!(map = %found.header_name, from = found.version().number(), "upgrade to v2");
         self.copy_chunks(volume, &found, &found.header_name).await?;
-        self.commit(volume, &found.header_name, found.header).await?;
+        self.commit(volume, &found.header_name, found.header)
+            .await?;
         Ok(as_v2(found))
     }
 
@@ -22,20 +23,30 @@ impl Job {
     pub(crate) async fn move_to_new_layout(&self, volume: &Volume, old: Found) -> Result<Found> {
         let new_name = volume.name().header();
         tracing::info!(old = %old.header_name, new = %new_name, "a map moves to the new layout");
-        let header = Header { epoch: Epoch::of_new_volume(None)?, ..old.header };
+        let header = Header {
+            epoch: Epoch::of_new_volume(None)?,
+            ..old.header
+        };
         let intent = Intent {
             old: old.header_name.clone(),
             new: new_name.clone(),
             old_epoch: old.header.epoch,
             new_epoch: header.epoch,
+            chunks: old.geometry().chunk_count(),
             purge: true,
         };
-        let before = self.acquire_header(&old.header_name).await?;
+        self.acquire_header(&old.header_name).await?;
         let moved = self.move_map(volume, &old, &intent, header).await;
-        if !before || moved.is_ok() {
+        if moved.is_err() {
             self.release_header(&old.header_name).await;
         }
-        moved.map(|()| as_v2(Found { header_name: new_name, header, ..old }))
+        moved.map(|()| {
+            as_v2(Found {
+                header_name: new_name,
+                header,
+                ..old
+            })
+        })
     }
 
     /// Moves a map from one name to another, with both locks held. After a failure it is either
@@ -69,8 +80,7 @@ impl Job {
         self.write_intent(intent).await?;
         self.copy_chunks(volume, old, &intent.new).await?;
         self.commit(volume, &intent.new, header).await?;
-        self.remove_old_map(intent).await?;
-        self.remove_intent(intent).await
+        self.finish_rename(intent).await
     }
 
     /// Writes all entries of `old`, as they are, to v2 chunks under `name`.
@@ -89,5 +99,8 @@ impl Job {
 }
 
 fn as_v2(found: Found) -> Found {
-    Found { layout: MapLayout::new(Version::V2, found.header.geometry), ..found }
+    Found {
+        layout: MapLayout::new(Version::V2, found.header.geometry),
+        ..found
+    }
 }

@@ -52,7 +52,13 @@ pub(crate) struct Volume {
 impl Volume {
     fn new(name: VolumeName) -> Volume {
         let tag = volume_tag(&wire(name.as_bytes()));
-        Volume { name, tag, gate: Gate::default(), changed: Notify::new(), state: RefCell::default() }
+        Volume {
+            name,
+            tag,
+            gate: Gate::default(),
+            changed: Notify::new(),
+            state: RefCell::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &VolumeName {
@@ -101,7 +107,10 @@ impl Volume {
 
     /// The lock was broken.
     pub(crate) fn lose(&self) {
-        *self.state.borrow_mut() = State { tenure: Tenure::Lost, ..State::default() };
+        *self.state.borrow_mut() = State {
+            tenure: Tenure::Lost,
+            ..State::default()
+        };
         self.changed.notify_all();
     }
 
@@ -117,7 +126,12 @@ impl Volume {
 
     /// Does something with the map. ESTALE: it went away, because the lock did.
     pub(crate) fn with_map<T>(&self, act: impl FnOnce(&mut Map) -> T) -> Result<T> {
-        self.state.borrow_mut().map.as_mut().map(act).ok_or(Errno::STALE)
+        self.state
+            .borrow_mut()
+            .map
+            .as_mut()
+            .map(act)
+            .ok_or(Errno::STALE)
     }
 
     /// When the lock was last known to be ours, ns.
@@ -169,7 +183,9 @@ pub(crate) struct Table {
 impl Table {
     fn of(&self, name: &VolumeName) -> Rc<Volume> {
         let mut volumes = self.volumes.borrow_mut();
-        let volume = volumes.entry(name.clone()).or_insert_with(|| Rc::new(Volume::new(name.clone())));
+        let volume = volumes
+            .entry(name.clone())
+            .or_insert_with(|| Rc::new(Volume::new(name.clone())));
         volume.clone()
     }
 
@@ -177,21 +193,32 @@ impl Table {
     pub(crate) async fn enter(self: &Rc<Self>, name: &VolumeName, access: Access) -> Inside {
         let volume = self.of(name);
         let pass = volume.gate.enter(access).await;
-        Inside { volume, pass, table: self.clone() }
+        Inside {
+            volume,
+            pass,
+            table: self.clone(),
+        }
     }
 
     /// Leave now, if nobody is in the way.
     pub(crate) fn try_enter(self: &Rc<Self>, name: &VolumeName, access: Access) -> Option<Inside> {
         let volume = self.of(name);
         let pass = volume.gate.try_enter(access)?;
-        Some(Inside { volume, pass, table: self.clone() })
+        Some(Inside {
+            volume,
+            pass,
+            table: self.clone(),
+        })
     }
 
     /// The names of the volumes whose lock is held, in order.
     pub(crate) fn held(&self) -> Vec<VolumeName> {
         let volumes = self.volumes.borrow();
-        let mut held: Vec<_> =
-            volumes.values().filter(|v| v.is_held()).map(|v| v.name.clone()).collect();
+        let mut held: Vec<_> = volumes
+            .values()
+            .filter(|v| v.is_held())
+            .map(|v| v.name.clone())
+            .collect();
         held.sort();
         held
     }

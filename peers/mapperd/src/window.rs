@@ -41,7 +41,10 @@ pub(crate) async fn each<I, F: Future>(
         }
     })
     .await;
-    results.into_iter().map(|result| result.expect("all have ended")).collect()
+    results
+        .into_iter()
+        .map(|result| result.expect("all have ended"))
+        .collect()
 }
 
 /// Waits for whichever ends first.
@@ -49,7 +52,11 @@ pub(crate) async fn first_of(one: impl Future<Output = ()>, two: impl Future<Out
     let (mut one, mut two) = (pin!(one), pin!(two));
     poll_fn(|context| {
         let ended = one.as_mut().poll(context).is_ready() || two.as_mut().poll(context).is_ready();
-        if ended { Poll::Ready(()) } else { Poll::Pending }
+        if ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
 }
