@@ -40,7 +40,7 @@ impl ListPage {
     }
 }
 
-/// The reply of LOCKINFO, JSON; all fields absent when nobody holds the lock.
+/// The reply of LOCKINFO, JSON of `serviced` bytes; all fields absent when nobody holds the lock.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockReport {
     /// The owner's text, escaped.

@@ -50,7 +50,9 @@ pub struct StartError {
 
 fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.into();
-    move |why| StartError { sentence: format!("{what}: {why}") }
+    move |why| StartError {
+        sentence: format!("{what}: {why}"),
+    }
 }
 
 /// Runs the process to its end.
@@ -68,14 +70,18 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
     let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
     let connection = join(plan, &mut engine)?;
     engine.keep(connection);
-    engine.run(say_ready).map_err(failed("the reactor failed"))?;
+    engine
+        .run(say_ready)
+        .map_err(failed("the reactor failed"))?;
     drop(engine);
     drop(pid_files);
     Ok(())
 }
 
 fn pid_path(plan: &Plan, role: &Role) -> PathBuf {
-    role.pidfile.clone().unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
+    role.pidfile
+        .clone()
+        .unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
 }
 
 /// Takes the seats of all roles, and adds their peers.
@@ -94,10 +100,14 @@ fn join(plan: &Plan, engine: &mut Engine) -> Result<Connection, StartError> {
                 joined.seat
             }),
         }
-        .map_err(|e| StartError { sentence: format!("{}: {e}", role.name) })?;
+        .map_err(|e| StartError {
+            sentence: format!("{}: {e}", role.name),
+        })?;
         seat_role(engine, role, seat, &plan.run_dir)?;
     }
-    connection.ok_or_else(|| StartError { sentence: "a process needs a role".into() })
+    connection.ok_or_else(|| StartError {
+        sentence: "a process needs a role".into(),
+    })
 }
 
 /// Makes the peer of `role` and binds its ports: from here on requests queue up for it.
@@ -108,8 +118,10 @@ pub(crate) fn seat_role(
     run_dir: &Path,
 ) -> Result<(), StartError> {
     let desk = Desk::new(seat);
-    let peer = roles::make(role, desk.clone(), engine.reactor(), run_dir)
-        .map_err(|e| StartError { sentence: e.to_string() })?;
+    let peer =
+        roles::make(role, desk.clone(), engine.reactor(), run_dir).map_err(|e| StartError {
+            sentence: e.to_string(),
+        })?;
     let (first, last) = (role.ports.start().0, role.ports.end().0);
     engine.add(desk.clone(), peer);
     if !desk.with_seat(|seat| seat.bind(first, last)) {
@@ -123,13 +135,17 @@ fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
     use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setgid, setuid};
     let uid = uid.map(Uid::from_raw).filter(|&uid| uid != getuid());
     let user = uid.and_then(|uid| User::from_uid(uid).ok().flatten());
-    let gid = gid.map(Gid::from_raw).or(user.as_ref().map(|u| u.gid)).filter(|&g| g != getgid());
+    let gid = gid
+        .map(Gid::from_raw)
+        .or(user.as_ref().map(|u| u.gid))
+        .filter(|&g| g != getgid());
     let change = || -> nix::Result<()> {
         if let Some(gid) = gid {
             setgid(gid)?;
         }
         if let Some(user) = &user {
-            let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+            let name =
+                std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
             initgroups(&name, gid.unwrap_or(user.gid))?;
         }
         uid.map_or(Ok(()), setuid)
@@ -137,24 +153,89 @@ fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
     change().map_err(|e| failed("can't become the node's user")(e.into()))
 }
 
-/// TERM, INT and QUIT as a descriptor. Blocked in this thread before others exist.
-fn stop_signals() -> std::io::Result<OwnedFd> {
+/// Goes to the background: the caller's process ends with success once this one serves, or with
+/// failure when it can't start.
+pub fn daemonize() -> Result<(), StartError> {
+    use nix::unistd::{ForkResult, fork, pipe, setsid};
+    let (reader, writer) = pipe().map_err(|e| failed("can't make a pipe")(e.into()))?;
+    // SAFETY: no thread exists yet, so the child may go on as the parent would.
+    match unsafe { fork() }.map_err(|e| failed("can't fork")(e.into()))? {
+        ForkResult::Parent { .. } => {
+            drop(writer);
+            let mut said = String::new();
+            let heard = std::io::Read::read_to_string(&mut std::fs::File::from(reader), &mut said);
+            std::process::exit(if heard.is_ok() && said == "ready\n" {
+                0
+            } else {
+                255
+            });
+        }
+        ForkResult::Child => {
+            drop(reader);
+            // It can only fail for a group's leader, which a new child is not.
+            let _ = setsid();
+            READY_PIPE.set(writer).map_err(|_| StartError {
+                sentence: "daemonized twice".into(),
+            })
+        }
+    }
+}
+
+/// Where a daemon tells the process that started it.
+static READY_PIPE: std::sync::OnceLock<OwnedFd> = std::sync::OnceLock::new();
+
+/// Blocks TERM, INT and QUIT in this thread and those that it will start.
+pub fn block_stop_signals() -> std::io::Result<()> {
+    Ok(stop_set().thread_block()?)
+}
+
+fn stop_set() -> SigSet {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         set.add(signal);
     }
-    set.thread_block()?;
-    let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    Ok(fd.into())
+    set
+}
+
+/// TERM, INT and QUIT as a descriptor.
+fn stop_signals() -> std::io::Result<OwnedFd> {
+    block_stop_signals()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&stop_set(), flags)?.into())
 }
 
 /// Tells whoever started us.
 fn say_ready() {
-    let fd = std::env::var(READY_FD).ok().and_then(|text| text.parse::<i32>().ok());
-    let Some(fd) = fd.filter(|&fd| fd > 2) else { return };
+    if let Some(pipe) = READY_PIPE.get() {
+        // The parent is gone: nobody wants to know.
+        let _ = nix::unistd::write(pipe, b"ready\n");
+        detach_output(pipe);
+    }
+    let fd = std::env::var(READY_FD)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok());
+    let Some(fd) = fd.filter(|&fd| fd > 2) else {
+        return;
+    };
     // SAFETY: the starter passed this descriptor for us alone, and it is used once.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     if let Err(why) = file.write_all(b"ready\n") {
         tracing::warn!(%why, "nobody hears that we serve");
+    }
+}
+
+/// A daemon's output has been said; what comes later goes to its log. The pipe's end is the sign
+/// that its parent waits for, so standard input takes its place.
+fn detach_output(pipe: &OwnedFd) {
+    let Ok(null) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    else {
+        return;
+    };
+    for fd in [0, 1, 2, std::os::fd::AsRawFd::as_raw_fd(pipe)] {
+        // SAFETY: dup2 onto descriptors that this process owns; the pipe's number stays valid.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), fd) };
     }
 }

@@ -1,7 +1,8 @@
 //! The first seeded test: several clients, snapshots and clones over a node whose drivers delay
 //! and reorder, and whose processes die and are replaced while what they left still lands.
 //!
-//! A failure prints its seed; `ARCHIPELAGO_SEED=N cargo test -p system-tests simulation` repeats it.
+//! A failure prints its seed; `ARCHIPELAGO_SEED=N cargo test -p system-tests simulation` repeats it,
+//! and `ARCHIPELAGO_SEEDS=COUNT` tries more of them.
 
 use client::Core;
 use system_tests::sim::actor::{Actor, Shared, VOLUME_SIZE};
@@ -16,9 +17,17 @@ const ACTORS: u64 = 3;
 fn create(world: &mut World, volume: &str) {
     let mut core = Core::new(world.local.client_seat("creator").unwrap());
     let data = core.take_buffer(CloneRequest::LEN as u64).unwrap();
-    data.fill(&CloneRequest { parent: Name::EMPTY, size: VOLUME_SIZE }.encode());
+    data.fill(
+        &CloneRequest {
+            parent: Name::EMPTY,
+            size: VOLUME_SIZE,
+        }
+        .encode(),
+    );
     let request = Request::new(Operation::Clone, Name::try_from(volume).unwrap());
-    core.submit(PORTS.mapperd, &request, Some(data), 0).map_err(|e| e.0).unwrap();
+    core.submit(PORTS.mapperd, &request, Some(data), 0)
+        .map_err(|e| e.0)
+        .unwrap();
     let mut done = Vec::new();
     for _ in 0..100_000 {
         world.step();
@@ -72,18 +81,29 @@ fn settle(world: &mut World, actors: &mut [Actor], shared: &mut Shared) -> Resul
 }
 
 fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("ARCHIPELAGO_SEED").ok().and_then(|text| text.parse().ok()) {
+    match std::env::var("ARCHIPELAGO_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+    {
         Some(seed) => vec![seed],
-        None => (1..=count).collect(),
+        None => {
+            let more = std::env::var("ARCHIPELAGO_SEEDS")
+                .ok()
+                .and_then(|text| text.parse().ok());
+            (1..=more.unwrap_or(count)).collect()
+        }
     }
 }
 
 fn check(shape: Shape) {
-    for seed in seeds(12) {
+    for seed in seeds(4) {
         match run(seed, shape) {
             Ok((ended, kills)) => {
                 println!("seed {seed} {shape:?}: {ended} requests, {kills} kills");
-                assert!(ended > 300 && kills > 10, "seed {seed}: too little happened");
+                assert!(
+                    ended > 300 && kills > 10,
+                    "seed {seed}: too little happened"
+                );
             }
             Err(why) => panic!("ARCHIPELAGO_SEED={seed} ({shape:?}): {why}"),
         }

@@ -1,0 +1,12 @@
+//! The driver over files against real filesystems.
+//!
+//! Every story runs on the disk's temporary directory and on `/dev/shm`, with and without O_DIRECT.
+
+mod allocations;
+mod conforming;
+mod crash;
+mod files;
+mod full;
+mod locking;
+mod model;
+mod rig;
