@@ -421,12 +421,12 @@ impl Rig {
         hex(&self.stored(volume).expect("a header")[..32])
     }
 
-    /// The flags and names of the entries of a volume's first chunk.
+    /// The flags and names of a volume's entries, as far as there are chunks.
     pub(crate) fn entries(&self, volume: &str) -> Vec<(u8, String)> {
-        let chunk = self
-            .stored(&format!("{volume}_{:016x}", 0))
-            .expect("a chunk");
-        chunk.chunks_exact(128).map(entry).collect()
+        let chunks = (0..).map_while(|n| self.stored(&format!("{volume}_{n:016x}")));
+        chunks
+            .flat_map(|chunk| chunk.chunks_exact(128).map(entry).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Whether somebody holds the lock of a volume.
