@@ -25,8 +25,13 @@ impl Job {
     /// Makes the map's entries durable, and makes sure that the lock still is ours: a node that
     /// lost it acknowledges no flush.
     pub(crate) async fn flush_map(&self, volume: &Volume) -> Result<()> {
-        let written = volume.to_be_synced()?;
-        let now = self.core.now_ns();
+        volume.may_flush()?;
+        self.sync_and_note(volume).await
+    }
+
+    /// Syncs the map under the lock, and notes what that says about both.
+    pub(crate) async fn sync_and_note(&self, volume: &Volume) -> Result<()> {
+        let (written, now) = (volume.written(), self.core.now_ns());
         let synced = self.sync_maps(volume).await;
         volume.end_sync(written, now, synced);
         synced

@@ -5,13 +5,14 @@
 //! WRITABLE (B7). Shrinking commits by its header and then removes what lies past the end: a crash
 //! in between leaves the new size, and objects that nobody reads.
 
+use crate::ask::Side;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{INTENT, Job, NUMBER_SHIFT, Reply};
 use crate::load::Found;
 use crate::naming::wire;
 use crate::order::encoded;
-use crate::store::{Durability, Side};
+use crate::store::Durability;
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Entry, Geometry, Header, Names, Version};
