@@ -51,7 +51,7 @@ fn contents(files: Files) -> BTreeMap<String, String> {
 /// Compares our tree with the original's, file by file.
 fn compare(stage: &str, ours: &Path, theirs: &Path) {
     let (mut left, mut right) = (contents(files(ours)), golden_files(theirs));
-    if stage >= "17" {
+    if (17..=21).contains(&number(stage)) {
         compare_truncated(stage, ours, theirs);
         for files in [&mut left, &mut right] {
             files.retain(|path, _| !is_truncated(path));
@@ -70,6 +70,14 @@ fn compare(stage: &str, ours: &Path, theirs: &Path) {
             .map(|path| shown(path, ours, theirs))
             .collect::<String>()
     );
+}
+
+/// The number of a stage of the archive with truncations.
+fn number(stage: &str) -> u32 {
+    stage
+        .get(..2)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
 }
 
 fn is_truncated(path: &str) -> bool {
@@ -108,10 +116,14 @@ fn shown(path: &str, ours: &Path, theirs: &Path) -> String {
     )
 }
 
-/// The same files have the same names, where only names are known.
+/// The same files have the same names, also where only the names are known. Shrinking removes
+/// objects past the end; the original left them (B7).
 fn compare_names(archive: &Archive, stage: &str, ours: &Path) {
     let mut theirs = archive.file_names(stage);
     theirs.retain(|path| !path.ends_with("_hash"));
+    if stage == "18-truncated-down" {
+        theirs.retain(|path| !path.ends_with("/goldtrc01_0000000000000001_0000000000000001"));
+    }
     theirs.sort();
     let ours: Vec<_> = files(ours).into_keys().collect();
     assert_eq!(ours, theirs, "{stage}");
