@@ -8,7 +8,7 @@ use super::cli::{Export, Import};
 use super::names::{any, new, shown};
 use crate::failure::Failure;
 use crate::settings::Settings;
-use client::{Client, Hint, Name, Volume};
+use client::{BlockStatus, Client, Hint, Name, Volume};
 use indicatif::{ProgressBar, ProgressStyle};
 use mapfile::tool_name::NameRole;
 use std::fs::File;
@@ -19,6 +19,8 @@ use std::path::Path;
 const PIECE: usize = 4 << 20;
 /// Bytes that are looked at for zeros at once.
 const GRAIN: usize = 64 << 10;
+/// Bytes of a volume whose map is asked for at once.
+const WINDOW: u64 = 64 << 30;
 /// Sizes of volumes are multiples of this.
 const SECTOR: u64 = 512;
 
@@ -247,6 +249,14 @@ impl Sink {
         }
     }
 
+    /// `len` bytes of zeros come next.
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        match self {
+            Sink::Plain(out) => io::copy(&mut io::repeat(0).take(len), out).map(drop),
+            Sink::Sparse(_) => Ok(()),
+        }
+    }
+
     fn finish(self, size: u64) -> io::Result<()> {
         match self {
             Sink::Plain(mut out) => out.flush(),
@@ -265,28 +275,38 @@ pub(super) fn export(settings: &Settings, args: &Export) -> Result<(), Failure> 
     let file_failed = failed(EXPORT_FAILED, &args.file);
     let mut sink = Sink::open(&args.file).map_err(&file_failed)?;
     let progress = bar(Some(volume.size())).with_message(shown(&args.name));
-    let mut buffer = vec![0; PIECE];
     let mut at = 0;
     while at < volume.size() {
-        let len = (volume.size() - at).min(PIECE as u64);
-        let piece = &mut buffer[..len as usize];
-        read_piece(&volume, piece, at).map_err(&told)?;
-        sink.put(piece, at).map_err(&file_failed)?;
-        at += len;
-        progress.set_position(at);
+        let stretches = volume.block_status(at, WINDOW).map_err(&told)?;
+        for BlockStatus { offset, len, hole } in stretches {
+            match hole {
+                true => sink.skip(len).map_err(&file_failed)?,
+                false => copy_out(&volume, &mut sink, (offset, len), &told, &file_failed)?,
+            }
+            at = offset + len;
+            progress.set_position(at);
+        }
     }
     progress.finish_and_clear();
     sink.finish(volume.size()).map_err(&file_failed)
 }
 
-/// Reads, but asks the map first: holes need not be read.
-fn read_piece(volume: &Volume, piece: &mut [u8], at: u64) -> Result<(), client::Error> {
-    let status = volume.block_status(at, piece.len() as u64)?;
-    if status.iter().all(|stretch| stretch.hole) {
-        piece.fill(0);
-        return Ok(());
+fn copy_out(
+    volume: &Volume,
+    sink: &mut Sink,
+    (offset, len): (u64, u64),
+    told: &impl Fn(client::Error) -> Failure,
+    file_failed: &impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; PIECE];
+    let mut at = offset;
+    while at < offset + len {
+        let piece = &mut buffer[..(offset + len - at).min(PIECE as u64) as usize];
+        volume.read_at(piece, at).map_err(told)?;
+        sink.put(piece, at).map_err(file_failed)?;
+        at += piece.len() as u64;
     }
-    volume.read_at(piece, at)
+    Ok(())
 }
 
 #[cfg(test)]
