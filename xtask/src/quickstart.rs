@@ -228,10 +228,10 @@ ROLES = blockerb blockerm mapperd vlmcd
         self.step("archipelago", &["start"])?;
         self.step("archipelago", &["status"])?;
         self.step("vlmc", &["create", "quickvol", "-s", "10240"])?;
-        self.step("vlmc", &["import", &original_arg, "quickvol"])?;
+        self.step("vlmc", &["import", "--existing", &original_arg, "quickvol"])?;
         self.step("vlmc", &["snapshot", "quickvol", "quicksnap"])?;
         self.step("vlmc", &["clone", "quicksnap", "quickcopy"])?;
-        self.step("vlmc", &["import", &changed_arg, "quickcopy"])?;
+        self.step("vlmc", &["import", "--existing", &changed_arg, "quickcopy"])?;
         self.kill_a_peer(&original)?;
         self.step("archipelago", &["restart"])?;
         let whole = sha256sum(&mut fs::File::open(&original)?)?;

@@ -73,19 +73,17 @@ impl Job {
         }
     }
 
-    /// Writes to an object of `volume`'s map, under its lock. `fresh` empties the object first.
+    /// Writes to an object of `volume`'s map, under its lock.
     pub(crate) async fn write_map(
         &self,
         volume: &Volume,
         (object, offset): (&ObjectName, u64),
         bytes: &[u8],
-        fresh: bool,
         durability: Durability,
     ) -> Result<()> {
-        let fresh = if fresh { flags::FRESH } else { 0 };
         let request = Request {
             offset,
-            flags: fresh | durability.flags(),
+            flags: durability.flags(),
             tag: volume.tag(),
             ..Request::new(Operation::Write, wire(object.as_bytes()))
         };

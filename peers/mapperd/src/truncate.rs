@@ -99,7 +99,7 @@ impl Job {
             let zeros = vec![Entry::ZERO; (blocks.end - first) as usize];
             let bytes = encoded(&zeros, first, &Names::new());
             let (map, at) = ((&new.header_name, new.layout), (first, &bytes[..]));
-            self.write_entries(volume, map, at, true, Durability::Later)
+            self.write_entries(volume, map, at, Durability::Later)
                 .await?;
         }
         self.commit(volume, &new.header_name, new.header).await
@@ -142,8 +142,7 @@ impl Job {
             .await?;
         let bytes = encoded(&[own], index, &names);
         let (map, at) = ((&found.header_name, found.layout), (index, &bytes[..]));
-        self.write_entries(volume, map, at, false, Durability::Later)
-            .await
+        self.write_entries(volume, map, at, Durability::Later).await
     }
 }
 

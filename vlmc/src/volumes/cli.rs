@@ -233,6 +233,9 @@ pub(super) struct Import {
     pub(super) file: PathBuf,
     /// The new volume, as large as the file
     pub(super) name: OsString,
+    /// Write over the beginning of an existing volume instead of making a new one
+    #[arg(long)]
+    pub(super) existing: bool,
 }
 
 #[derive(Debug, Args)]

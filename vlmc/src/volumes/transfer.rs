@@ -67,6 +67,9 @@ fn bar(size: Option<u64>) -> ProgressBar {
 // ---- import ----
 
 pub(super) fn import(settings: &Settings, args: &Import) -> Result<(), Failure> {
+    if args.existing {
+        return overwrite(settings, args);
+    }
     let name = new(&args.name, NameRole::Volume)?;
     let (source, size) = open_source(&args.file)?;
     let client = settings.client()?;
@@ -81,6 +84,50 @@ pub(super) fn import(settings: &Settings, args: &Import) -> Result<(), Failure> 
         let _ = client.remove(name, Hint::default());
     }
     filled
+}
+
+/// Writes the source over the beginning of a volume that is there; what lies behind stays.
+fn overwrite(settings: &Settings, args: &Import) -> Result<(), Failure> {
+    let told = Failure::because(IMPORT_FAILED);
+    let name = any(&args.name)?;
+    let (mut source, size) = open_source(&args.file)?;
+    let client = settings.client()?;
+    let volume = Volume::open(&client, name, Hint::default()).map_err(&told)?;
+    if size.is_some_and(|size| size > volume.size()) {
+        let path = args.file.display();
+        return Err(Failure::new(format!(
+            "{IMPORT_FAILED}: {path} is larger than the volume {}",
+            shown(&args.name)
+        )));
+    }
+    let progress = bar(size);
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    loop {
+        let count =
+            read_full(&mut source, &mut buffer).map_err(failed(IMPORT_FAILED, &args.file))?;
+        if count == 0 {
+            break;
+        }
+        let mut clean = 0;
+        for (offset, bytes) in stretches(&buffer[..count]) {
+            zero(&volume, at + clean as u64, offset - clean).map_err(&told)?;
+            volume.write_at(bytes, at + offset as u64).map_err(&told)?;
+            clean = offset + bytes.len();
+        }
+        zero(&volume, at + clean as u64, count - clean).map_err(&told)?;
+        at += count as u64;
+        progress.set_position(at);
+    }
+    progress.finish_and_clear();
+    volume.flush().map_err(&told)
+}
+
+fn zero(volume: &Volume, offset: u64, len: usize) -> Result<(), client::Error> {
+    match len {
+        0 => Ok(()),
+        _ => volume.write_zeroes(offset, len as u64),
+    }
 }
 
 /// The source and its size, where that is known before the end. A file without a size (a pipe,
