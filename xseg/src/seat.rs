@@ -518,14 +518,7 @@ impl Seat {
             request.flags &= protocol::flags::PUBLIC;
             request.tag = 0;
             request.lease = 0;
-<<<<<<< HEAD
-            request.root = u64::from(token.slot.0) + 1;
-            if request.attempt == 0 {
-                self.set_mark(request.root, 0);
-            }
-=======
             request.root = root_of(token);
->>>>>>> w/xseg
         }
         if request.datalen > 0
             && self
