@@ -127,7 +127,8 @@ pub fn sweep(public: &Segment, bells: &dyn Bells, dead: &dyn Fn(SeatNo) -> bool)
 }
 
 /// What a look at one slot found.
-enum Left {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
     /// Nothing of the dead.
     Nothing,
     /// Something of the dead, which is free now.
@@ -142,7 +143,7 @@ enum Left {
     Strange(u64),
 }
 
-fn sweep_slot(cell: &StateCell, dead: &dyn Fn(SeatNo) -> bool) -> Left {
+pub(crate) fn sweep_slot(cell: &StateCell, dead: &dyn Fn(SeatNo) -> bool) -> Left {
     loop {
         let bits = cell.bits();
         let Some(word) = Word::decode_checked(bits) else {
@@ -206,6 +207,14 @@ pub(crate) fn fail(
         free_if_dead(&slot.state, answered, &member.status);
     }
     true
+}
+
+/// What a sender does after its request to a client: takes it back if that is dead. Either it
+/// sees so here, or the sweeper, which said DEAD before it looked, sees QUEUED (pairs with the
+/// fence in [`sweep`]). True: taken back, and free.
+pub(crate) fn take_back_if_dead(cell: &StateCell, queued: Word, status: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    status.load(Ordering::SeqCst) != status::ALIVE && free(cell, queued)
 }
 
 /// What became of the requests at a port.

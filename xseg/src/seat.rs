@@ -327,23 +327,15 @@ impl Seat {
         Ok(token.id())
     }
 
-    /// A client that served a port may have died after its port was looked up. Either the
-    /// sweeper sees our request, or we see its DEAD (pairs with the fence in `reclaim::sweep`)
-    /// and take the request back. True: taken back. A dead peer's requests wait for its
-    /// successor instead.
+    /// A client that served a port may have died after its port was looked up: true if the
+    /// request was taken back from it. A dead peer's requests wait for its successor instead.
     fn take_back_from_dead(&mut self, token: &Token, to: SeatNo) -> bool {
         let region = &mut self.regions[usize::from(token.region)];
-        crate::sync::fence(Ordering::SeqCst);
-        let alive = region
-            .segment
-            .member(to)
-            .is_some_and(|m| m.status.load(Ordering::SeqCst) == inbox::status::ALIVE);
         let queued = token.word.with(State::Queued, to);
-        let back = !alive
-            && region
-                .segment
-                .slot(token.slot)
-                .is_some_and(|slot| slot.state.change(queued, queued.with(State::Free, self.no)));
+        let (slot, member) = (region.segment.slot(token.slot), region.segment.member(to));
+        let back = slot
+            .zip(member)
+            .is_some_and(|(s, m)| reclaim::take_back_if_dead(&s.state, queued, &m.status));
         if back {
             region.sent[token.slot.0 as usize] = 0;
         }

@@ -15,11 +15,25 @@ const HOT: u64 = 24;
 const DEPTH: usize = 12;
 
 enum Act {
-    Write { volume: String, sectors: Range<u64>, value: u64 },
-    Read { volume: String, sectors: Range<u64>, number: u64 },
+    Write {
+        volume: String,
+        sectors: Range<u64>,
+        value: u64,
+    },
+    Read {
+        volume: String,
+        sectors: Range<u64>,
+        number: u64,
+    },
     Flush,
-    Snapshot { volume: String, snapshot: String },
-    Clone { snapshot: String, volume: String },
+    Snapshot {
+        volume: String,
+        snapshot: String,
+    },
+    Clone {
+        snapshot: String,
+        volume: String,
+    },
 }
 
 /// One client with several requests under way.
@@ -100,7 +114,14 @@ impl Actor {
         names.get(world.below(names.len() as u64) as usize).cloned()
     }
 
-    fn submit(&mut self, port: u32, request: Request, data: Option<&[u8]>, room: u64, act: Act) -> bool {
+    fn submit(
+        &mut self,
+        port: u32,
+        request: Request,
+        data: Option<&[u8]>,
+        room: u64,
+        act: Act,
+    ) -> bool {
         let len = data.map_or(room, |d| d.len() as u64);
         let buffer = match len {
             0 => None,
@@ -128,12 +149,16 @@ impl Actor {
     }
 
     fn write(&mut self, world: &World, shared: &mut Shared) {
-        let Some(volume) = Self::pick(world, &shared.volumes) else { return };
+        let Some(volume) = Self::pick(world, &shared.volumes) else {
+            return;
+        };
         let sectors = self.sectors(world);
         self.value += 1;
         let value = self.value;
         let range = bytes(&sectors);
-        let data = value.to_le_bytes().repeat(((range.end - range.start) / 8) as usize);
+        let data = value
+            .to_le_bytes()
+            .repeat(((range.end - range.start) / 8) as usize);
         let fua = if world.below(8) == 0 { flags::FUA } else { 0 };
         let request = Request {
             offset: range.start,
@@ -141,15 +166,25 @@ impl Actor {
             flags: fua,
             ..Request::new(Operation::Write, name(&volume))
         };
-        let act = Act::Write { volume: volume.clone(), sectors: sectors.clone(), value };
+        let act = Act::Write {
+            volume: volume.clone(),
+            sectors: sectors.clone(),
+            value,
+        };
         if self.submit(PORTS.vlmcd, request, Some(&data), 0, act) {
-            shared.model.entry(volume).or_default().write_begins(sectors, value);
+            shared
+                .model
+                .entry(volume)
+                .or_default()
+                .write_begins(sectors, value);
         }
     }
 
     fn read(&mut self, world: &World, shared: &mut Shared) {
         let all: Vec<String> = shared.model.keys().cloned().collect();
-        let Some(volume) = Self::pick(world, &all) else { return };
+        let Some(volume) = Self::pick(world, &all) else {
+            return;
+        };
         let sectors = self.sectors(world);
         let range = bytes(&sectors);
         let len = range.end - range.start;
@@ -160,14 +195,24 @@ impl Actor {
         };
         shared.counter += 1;
         let number = shared.counter;
-        let act = Act::Read { volume: volume.clone(), sectors: sectors.clone(), number };
+        let act = Act::Read {
+            volume: volume.clone(),
+            sectors: sectors.clone(),
+            number,
+        };
         if self.submit(PORTS.vlmcd, request, None, len, act) {
-            shared.model.entry(volume).or_default().read_begins(number, sectors);
+            shared
+                .model
+                .entry(volume)
+                .or_default()
+                .read_begins(number, sectors);
         }
     }
 
     fn flush(&mut self, world: &World, shared: &Shared) {
-        let Some(volume) = Self::pick(world, &shared.volumes) else { return };
+        let Some(volume) = Self::pick(world, &shared.volumes) else {
+            return;
+        };
         let request = Request::new(Operation::Flush, name(&volume));
         self.submit(PORTS.vlmcd, request, None, 0, Act::Flush);
     }
@@ -176,14 +221,23 @@ impl Actor {
         if shared.controlling || shared.snapshots.len() >= 12 {
             return;
         }
-        let Some(volume) = Self::pick(world, &shared.volumes) else { return };
+        let Some(volume) = Self::pick(world, &shared.volumes) else {
+            return;
+        };
         shared.counter += 1;
         let snapshot = format!("snapshot-{}", shared.counter);
         let request = Request::new(Operation::Snapshot, name(&volume));
         let data = NameRequest(name(&snapshot)).encode();
         // By whatever door it comes: through vlmcd, or straight to mapperd (B12).
-        let port = if world.below(2) == 0 { PORTS.vlmcd } else { PORTS.mapperd };
-        let act = Act::Snapshot { volume: volume.clone(), snapshot };
+        let port = if world.below(2) == 0 {
+            PORTS.vlmcd
+        } else {
+            PORTS.mapperd
+        };
+        let act = Act::Snapshot {
+            volume: volume.clone(),
+            snapshot,
+        };
         if self.submit(port, request, Some(&data), 0, act) {
             shared.controlling = true;
             shared.model.entry(volume).or_default().snapshot_begins();
@@ -194,11 +248,17 @@ impl Actor {
         if shared.controlling || shared.volumes.len() >= 6 {
             return;
         }
-        let Some(snapshot) = Self::pick(world, &shared.snapshots) else { return };
+        let Some(snapshot) = Self::pick(world, &shared.snapshots) else {
+            return;
+        };
         shared.counter += 1;
         let volume = format!("clone-{}", shared.counter);
         let request = Request::new(Operation::Clone, name(&volume));
-        let data = CloneRequest { parent: name(&snapshot), size: 0 }.encode();
+        let data = CloneRequest {
+            parent: name(&snapshot),
+            size: 0,
+        }
+        .encode();
         let act = Act::Clone { snapshot, volume };
         if self.submit(PORTS.mapperd, request, Some(&data), 0, act) {
             shared.controlling = true;
@@ -228,25 +288,40 @@ fn check(act: Act, done: &Done, shared: &mut Shared) -> Result<(), String> {
     let failed = |what: String| Err(format!("{what} failed: errno {:?}", served));
     match act {
         Act::Flush => served.map(drop).or_else(|_| failed("flush".into())),
-        Act::Write { volume, sectors, value } => {
+        Act::Write {
+            volume,
+            sectors,
+            value,
+        } => {
             let bytes = bytes(&sectors);
             if served != Ok(bytes.end - bytes.start) {
                 return failed(format!("write of {volume} at {bytes:?}"));
             }
-            shared.model.entry(volume).or_default().write_ends(sectors, value);
+            shared
+                .model
+                .entry(volume)
+                .or_default()
+                .write_ends(sectors, value);
             Ok(())
         }
-        Act::Read { volume, sectors, number } => {
+        Act::Read {
+            volume,
+            sectors,
+            number,
+        } => {
             let bytes = bytes(&sectors);
             if served != Ok(bytes.end - bytes.start) {
                 return failed(format!("read of {volume} at {bytes:?}"));
             }
             let data = done.data.as_ref().map(|d| d.to_vec()).unwrap_or_default();
             let model = shared.model.entry(volume.clone()).or_default();
-            let values = values(&data).ok_or_else(|| format!("a torn sector in {volume} at {bytes:?}"))?;
-            model.read_ends(number, &values).map_err(|(sector, value, allowed)| {
-                format!("{volume} sector {sector} shows {value:#x}, allowed {allowed:x?}")
-            })
+            let values =
+                values(&data).ok_or_else(|| format!("a torn sector in {volume} at {bytes:?}"))?;
+            model
+                .read_ends(number, &values)
+                .map_err(|(sector, value, allowed)| {
+                    format!("{volume} sector {sector} shows {value:#x}, allowed {allowed:x?}")
+                })
         }
         Act::Snapshot { volume, snapshot } => {
             shared.controlling = false;
@@ -263,7 +338,11 @@ fn check(act: Act, done: &Done, shared: &mut Shared) -> Result<(), String> {
             if served.is_err() {
                 return failed(format!("clone {volume} of {snapshot}"));
             }
-            let cloned = shared.model.get(&snapshot).map(Volume::cloned).unwrap_or_default();
+            let cloned = shared
+                .model
+                .get(&snapshot)
+                .map(Volume::cloned)
+                .unwrap_or_default();
             shared.model.insert(volume.clone(), cloned);
             shared.volumes.push(volume);
             Ok(())

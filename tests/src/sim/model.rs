@@ -1,10 +1,11 @@
 //! What a reader may see: for each sector of each volume, the values that are allowed.
 //!
 //! A sector is 512 bytes, all filled with one 8-byte value; no two writes use the same. Under
-//! process deaths nothing that was answered is lost, so a read may show the value acknowledged
-//! last before it began, or any value whose write was open then or began before the read ended.
-//! A snapshot may show what was allowed at some moment between its request and its answer. Once a
-//! read has shown a sector that nobody is writing, every later read shows the same.
+//! process deaths nothing that was answered is lost. A value is gone once a write that *began
+//! after its own was answered* is answered; until then a read may show it. A read may show what was
+//! allowed when it began, and any value whose write began before the read ended. A snapshot may
+//! show what was allowed at some moment between its request and its answer. Once a read has shown a
+//! sector that nobody is writing, every later read shows the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,56 +16,86 @@ pub const SECTOR: u64 = 512;
 /// The values that a sector may show; 0 is a sector never written.
 pub type Allowed = BTreeSet<u64>;
 
+/// One value that a sector may show.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    value: u64,
+    begun: u64,
+    /// `None` while its write is unanswered.
+    ended: Option<u64>,
+}
+
+/// What a sector is when nothing is known of it.
+const NEVER_WRITTEN: Candidate = Candidate {
+    value: 0,
+    begun: 0,
+    ended: Some(0),
+};
+
+type Sectors = BTreeMap<u64, Vec<Candidate>>;
+
 /// One volume.
 #[derive(Debug, Clone, Default)]
 pub struct Volume {
-    sectors: BTreeMap<u64, Allowed>,
-    /// Values of unanswered writes.
-    open: BTreeMap<u64, Vec<u64>>,
+    sectors: Sectors,
+    /// Counts what happens, to tell before from after.
+    now: u64,
     /// What reads under way may show, by their number.
     reads: BTreeMap<u64, BTreeMap<u64, Allowed>>,
     /// What a snapshot under way may become.
-    snapshot: Option<BTreeMap<u64, Allowed>>,
+    snapshot: Option<Sectors>,
+}
+
+fn entry(sectors: &mut Sectors, sector: u64) -> &mut Vec<Candidate> {
+    sectors.entry(sector).or_insert_with(|| vec![NEVER_WRITTEN])
 }
 
 impl Volume {
-    fn allowed(&self, sector: u64) -> Allowed {
-        self.sectors.get(&sector).cloned().unwrap_or_else(|| Allowed::from([0]))
+    fn allowed(&mut self, sector: u64) -> Allowed {
+        entry(&mut self.sectors, sector)
+            .iter()
+            .map(|c| c.value)
+            .collect()
     }
 
     /// A write of `value` to `sectors` begins.
     pub fn write_begins(&mut self, sectors: Range<u64>, value: u64) {
+        self.now += 1;
+        let candidate = Candidate {
+            value,
+            begun: self.now,
+            ended: None,
+        };
         for sector in sectors {
             if let Some(snapshot) = &mut self.snapshot {
-                snapshot.entry(sector).or_insert_with(|| Allowed::from([0])).insert(value);
+                entry(snapshot, sector).push(candidate);
             }
-            let mut allowed = self.allowed(sector);
-            allowed.insert(value);
-            self.sectors.insert(sector, allowed);
-            self.open.entry(sector).or_default().push(value);
+            entry(&mut self.sectors, sector).push(candidate);
             for read in self.reads.values_mut() {
                 read.get_mut(&sector).map(|seen| seen.insert(value));
             }
         }
     }
 
-    /// It was acknowledged: older values are gone, but for those of writes still open.
+    /// It was acknowledged.
     pub fn write_ends(&mut self, sectors: Range<u64>, value: u64) {
+        self.now += 1;
         for sector in sectors {
-            let open = self.open.entry(sector).or_default();
-            open.retain(|v| *v != value);
-            let mut allowed: Allowed = open.iter().copied().collect();
-            allowed.insert(value);
-            if open.is_empty() {
-                self.open.remove(&sector);
+            let candidates = entry(&mut self.sectors, sector);
+            let mut begun = self.now;
+            for candidate in candidates.iter_mut().filter(|c| c.value == value) {
+                candidate.ended = Some(self.now);
+                begun = candidate.begun;
             }
-            self.sectors.insert(sector, allowed);
+            candidates.retain(|c| c.ended.is_none_or(|ended| ended >= begun));
         }
     }
 
     /// Read number `read` of `sectors` begins.
     pub fn read_begins(&mut self, read: u64, sectors: Range<u64>) {
-        let allowed = sectors.map(|sector| (sector, self.allowed(sector))).collect();
+        let allowed = sectors
+            .map(|sector| (sector, self.allowed(sector)))
+            .collect();
         self.reads.insert(read, allowed);
     }
 
@@ -76,9 +107,10 @@ impl Volume {
             if !allowed.contains(&value) {
                 return Err((sector, value, allowed));
             }
-            let now = self.allowed(sector);
-            if !self.open.contains_key(&sector) && now.contains(&value) {
-                self.sectors.insert(sector, Allowed::from([value]));
+            let candidates = entry(&mut self.sectors, sector);
+            let at_rest = candidates.iter().all(|c| c.ended.is_some());
+            if at_rest && candidates.iter().any(|c| c.value == value) {
+                candidates.retain(|c| c.value == value);
             }
         }
         Ok(())
@@ -91,13 +123,22 @@ impl Volume {
 
     /// The snapshot is there: what it may show.
     pub fn snapshot_ends(&mut self) -> Volume {
-        let sectors = self.snapshot.take().unwrap_or_default();
-        Volume { sectors, ..Volume::default() }
+        let mut sectors = self.snapshot.take().unwrap_or_default();
+        for candidate in sectors.values_mut().flatten() {
+            candidate.ended = Some(0);
+        }
+        Volume {
+            sectors,
+            ..Volume::default()
+        }
     }
 
     /// A clone of this snapshot.
     pub fn cloned(&self) -> Volume {
-        Volume { sectors: self.sectors.clone(), ..Volume::default() }
+        Volume {
+            sectors: self.sectors.clone(),
+            ..Volume::default()
+        }
     }
 }
 
@@ -114,7 +155,10 @@ mod tests {
         volume.write_begins(0..1, 7);
         volume.read_begins(1, 0..1);
         volume.write_ends(0..1, 7);
-        assert!(volume.read_ends(1, &[0]).is_ok(), "it began before the write was answered");
+        assert!(
+            volume.read_ends(1, &[0]).is_ok(),
+            "it began before the write was answered"
+        );
         volume.read_begins(2, 0..1);
         assert!(volume.read_ends(2, &[0]).is_err());
     }

@@ -16,9 +16,17 @@ const ACTORS: u64 = 3;
 fn create(world: &mut World, volume: &str) {
     let mut core = Core::new(world.local.client_seat("creator").unwrap());
     let data = core.take_buffer(CloneRequest::LEN as u64).unwrap();
-    data.fill(&CloneRequest { parent: Name::EMPTY, size: VOLUME_SIZE }.encode());
+    data.fill(
+        &CloneRequest {
+            parent: Name::EMPTY,
+            size: VOLUME_SIZE,
+        }
+        .encode(),
+    );
     let request = Request::new(Operation::Clone, Name::try_from(volume).unwrap());
-    core.submit(PORTS.mapperd, &request, Some(data), 0).map_err(|e| e.0).unwrap();
+    core.submit(PORTS.mapperd, &request, Some(data), 0)
+        .map_err(|e| e.0)
+        .unwrap();
     let mut done = Vec::new();
     for _ in 0..100_000 {
         world.step();
@@ -72,7 +80,10 @@ fn settle(world: &mut World, actors: &mut [Actor], shared: &mut Shared) -> Resul
 }
 
 fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("ARCHIPELAGO_SEED").ok().and_then(|text| text.parse().ok()) {
+    match std::env::var("ARCHIPELAGO_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+    {
         Some(seed) => vec![seed],
         None => (1..=count).collect(),
     }
@@ -83,7 +94,10 @@ fn check(shape: Shape) {
         match run(seed, shape) {
             Ok((ended, kills)) => {
                 println!("seed {seed} {shape:?}: {ended} requests, {kills} kills");
-                assert!(ended > 300 && kills > 10, "seed {seed}: too little happened");
+                assert!(
+                    ended > 300 && kills > 10,
+                    "seed {seed}: too little happened"
+                );
             }
             Err(why) => panic!("ARCHIPELAGO_SEED={seed} ({shape:?}): {why}"),
         }
