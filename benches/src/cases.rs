@@ -1,6 +1,7 @@
 //! The cases, by suite. A suite makes what its cases share (nodes, servers), and the cases hold
 //! on to it.
 
+pub mod volume;
 pub mod xseg;
 
 use crate::case::{Case, Trouble};
@@ -23,4 +24,4 @@ pub struct Setting {
 pub type Suite = (&'static str, fn(&Setting) -> Result<Vec<Case>, Trouble>);
 
 /// All of them, in the order of the report.
-pub const SUITES: &[Suite] = &[("xseg", xseg::cases)];
+pub const SUITES: &[Suite] = &[("xseg", xseg::cases), ("volume", volume::cases)];

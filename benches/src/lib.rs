@@ -20,12 +20,16 @@
 pub mod case;
 pub mod cases;
 pub mod facts;
+pub mod fio;
 pub mod goal;
 pub mod histogram;
+pub mod lab;
 pub mod load;
 pub mod random;
 pub mod raw;
 pub mod report;
 pub mod roles;
 pub mod runner;
+pub mod servers;
 pub mod spread;
+pub mod usage;

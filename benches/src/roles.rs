@@ -1,15 +1,19 @@
 //! The other half of a ping-pong, in a process of its own: this program started once more with
-//! `role ...`. A role says `ready` on its standard output and dies with its parent.
+//! `role ...`. A role says `ready` on a pipe, as the peers of a node do, and dies with its parent.
 
 use crate::case::Trouble;
 use crate::raw::bell::Pair;
 use crate::raw::line::Line;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use config::NodeConfig;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::io::{self, BufRead, BufReader, Write};
+use node::process::READY_FD;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,6 +54,21 @@ pub enum Role {
         #[arg(long)]
         socket: PathBuf,
     },
+    /// Hold the segment of a node
+    Segment {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run one process of a node
+    Peers {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Which process.
+        #[arg(long)]
+        process: String,
+    },
     /// Answer every request of a segment without doing anything
     Echo {
         /// Where the segment is handed out.
@@ -80,7 +99,14 @@ pub fn play(role: &Role) -> io::Result<()> {
             ready()?;
             pair.answer()
         }
-        Role::Holder { socket } => hold(socket),
+        Role::Holder { socket } => hold(socket, RegionSpec::public(64, 32, 64)),
+        Role::Segment { config } => {
+            let config = NodeConfig::load(config).map_err(io::Error::other)?;
+            let spec = &config.xseg.segment;
+            let region = RegionSpec::public(spec.ports, spec.dynports, spec.size_mib);
+            hold(&segment_socket(&config), region)
+        }
+        Role::Peers { config, process } => peers(config, process),
         Role::Echo { socket, cpu, spin_us } => {
             pin(*cpu)?;
             echo(socket, Duration::from_micros(*spin_us))
@@ -89,9 +115,8 @@ pub fn play(role: &Role) -> io::Result<()> {
 }
 
 fn ready() -> io::Result<()> {
-    let mut out = io::stdout();
-    out.write_all(b"ready\n")?;
-    out.flush()
+    let fd = std::env::var(READY_FD).ok().and_then(|text| text.parse().ok());
+    File::from(inherit(fd.ok_or(io::ErrorKind::NotFound)?)).write_all(READY)
 }
 
 fn inherit(fd: RawFd) -> OwnedFd {
@@ -100,9 +125,28 @@ fn inherit(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn hold(socket: &Path) -> io::Result<()> {
+/// Where a node's segment is handed out.
+pub fn segment_socket(config: &NodeConfig) -> PathBuf {
+    let name = &config.xseg.segment.name;
+    config.archipelago.run_dir.join(format!("{name}.sock"))
+}
+
+fn peers(file: &Path, process: &str) -> io::Result<()> {
+    let config = NodeConfig::load(file).map_err(io::Error::other)?;
+    let mine = config.processes().into_iter().find(|p| p.name == process);
+    let plan = node::process::Plan {
+        socket: segment_socket(&config),
+        run_dir: config.archipelago.run_dir.clone(),
+        roles: mine.map_or(Vec::new(), |p| p.roles.into_iter().cloned().collect()),
+        uid: None,
+        gid: None,
+    };
+    node::process::run(&plan).map_err(io::Error::other)
+}
+
+fn hold(socket: &Path, region: RegionSpec) -> io::Result<()> {
     let spec = HolderSpec {
-        region: RegionSpec::public(64, 32, 64),
+        region,
         socket: socket.to_owned(),
         umask: 0o077,
         group: None,
@@ -222,31 +266,68 @@ pub fn two_cpus() -> (usize, usize) {
     (first, cpus.next().unwrap_or(first))
 }
 
-/// This program in a role; killed when dropped.
+/// The word by which a role says that it is at work, on the descriptor that [`READY_FD`] names.
+const READY: &[u8] = b"ready\n";
+
+/// This program in a role; when dropped, it is asked to end, and killed if it does not.
 pub struct Played(Child);
+
+/// How long a role may take to end when asked.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 impl Played {
     /// Starts it and waits until it is ready. `inherited` stay open in it under their numbers.
     pub fn start(arguments: &[String], inherited: &[BorrowedFd<'_>]) -> Result<Played, Trouble> {
-        let start = || -> io::Result<Played> {
-            keep_on_exec(inherited, true)?;
-            let child = Command::new(std::env::current_exe()?)
-                .arg("role")
-                .args(arguments)
-                .stdout(Stdio::piped())
-                .spawn();
-            keep_on_exec(inherited, false)?;
-            let mut played = Played(child?);
-            let mut line = String::new();
-            if let Some(out) = played.0.stdout.take() {
-                BufReader::new(out).read_line(&mut line)?;
-            }
-            match line.as_str() {
-                "ready\n" => Ok(played),
-                _ => Err(io::Error::other("it ended before it was ready")),
-            }
-        };
-        start().map_err(Trouble::failed(&format!("role {}", arguments[0])))
+        let what = format!("role {}", arguments[0]);
+        Played::launch(arguments, inherited).map_err(Trouble::failed(&what))
+    }
+
+    fn launch(arguments: &[String], inherited: &[BorrowedFd<'_>]) -> io::Result<Played> {
+        let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        let mut kept = inherited.to_vec();
+        kept.push(theirs.as_fd());
+        keep_on_exec(&kept, true)?;
+        let child = Command::new(std::env::current_exe()?)
+            .arg("role")
+            .args(arguments)
+            .env(READY_FD, number_of(&theirs))
+            .stdin(Stdio::null())
+            .spawn();
+        keep_on_exec(&kept, false)?;
+        drop(theirs);
+        let played = Played(child?);
+        let mut word = Vec::new();
+        File::from(ours).take(READY.len() as u64).read_to_end(&mut word)?;
+        match word == READY {
+            true => Ok(played),
+            false => Err(io::Error::other("it ended before it was ready")),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Asks it to end, and waits a while; true when it did.
+    pub fn end(&mut self) -> bool {
+        let pid = Pid::from_raw(self.0.id() as i32);
+        let Ok(fd) = pidfd(pid) else { return false };
+        // It may have ended by itself.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+        let timeout = PollTimeout::try_from(END_WITHIN).unwrap_or(PollTimeout::MAX);
+        let ended = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
+        ended.is_ok_and(|count| count > 0)
+    }
+}
+
+fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers and no pointer.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    match fd {
+        ..0 => Err(io::Error::last_os_error()),
+        // SAFETY: the call succeeded, so the descriptor is ours alone.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
     }
 }
 
@@ -261,7 +342,7 @@ impl Drop for Played {
 fn keep_on_exec(fds: &[BorrowedFd<'_>], keep: bool) -> io::Result<()> {
     let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
     for fd in fds {
-        fcntl(fd.as_fd(), FcntlArg::F_SETFD(flags))?;
+        fcntl(fd, FcntlArg::F_SETFD(flags))?;
     }
     Ok(())
 }

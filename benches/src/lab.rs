@@ -1,0 +1,221 @@
+//! Nodes of several shapes, as real processes in folders of their own.
+//!
+//! What always holds: a node starts when a contender first asks for it and ends with the last
+//! contender that may; between requests it does nothing.
+
+use crate::case::Trouble;
+use crate::roles::{Played, segment_socket};
+use client::{Client, Core, Hint, Ports, Volume};
+use config::{NodeConfig, SampleParams};
+use std::cell::{Cell, OnceCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use xseg::Name;
+use xseg::join::{Connection, Kind};
+
+/// Which roles share a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// All of them.
+    One,
+    /// None: a process for each.
+    Many,
+}
+
+impl Shape {
+    /// Both.
+    pub const BOTH: [Shape; 2] = [Shape::One, Shape::Many];
+
+    /// For names of contenders.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shape::One => "one process",
+            Shape::Many => "process per role",
+        }
+    }
+}
+
+/// What a node is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its folder is made below this one.
+    pub parent: PathBuf,
+    /// Which roles share a process.
+    pub shape: Shape,
+    /// O_DIRECT.
+    pub direct: bool,
+    /// Writes are durable when answered.
+    pub durable: bool,
+    /// Bytes of its volume, all of them written.
+    pub volume: u64,
+}
+
+/// The volume of every node.
+pub const VOLUME: &[u8] = b"bench-volume";
+
+/// A node that starts when it is first asked for.
+pub struct Lab {
+    wanted: Wanted,
+    node: OnceCell<Result<Node, Trouble>>,
+}
+
+impl Lab {
+    /// A node for several contenders.
+    pub fn new(wanted: Wanted) -> Rc<Lab> {
+        Rc::new(Lab { wanted, node: OnceCell::new() })
+    }
+
+    /// What it is to be.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// The node, started now if it is not.
+    pub fn node(&self) -> Result<&Node, Trouble> {
+        let node = self.node.get_or_init(|| Node::start(&self.wanted));
+        node.as_ref().map_err(Trouble::clone)
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// In the order of their start: the holder first.
+    processes: Vec<Played>,
+    config: NodeConfig,
+    ports: Ports,
+    size: u64,
+    _folder: tempfile::TempDir,
+}
+
+thread_local! {
+    /// Two nodes never share a name.
+    static COUNT: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Node {
+    /// Starts it, and fills its volume.
+    pub fn start(wanted: &Wanted) -> Result<Node, Trouble> {
+        let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&wanted.parent);
+        let folder = folder.map_err(Trouble::failed("node's folder"))?;
+        let config = configure(wanted, folder.path()).map_err(Trouble::failed("configuration"))?;
+        let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
+        let processes = start_processes(&config)?;
+        let node = Node { processes, config, ports, size: wanted.volume, _folder: folder };
+        node.fill().map_err(Trouble::failed("filling the volume"))?;
+        Ok(node)
+    }
+
+    /// The processes of its peers, without the holder of its segment.
+    pub fn peers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pids().skip(1)
+    }
+
+    /// All its processes.
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.processes.iter().map(Played::pid)
+    }
+
+    /// Where its peers serve.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Bytes of its volume.
+    pub fn volume_size(&self) -> u64 {
+        self.size
+    }
+
+    /// A client.
+    pub fn client(&self) -> Result<Client, Trouble> {
+        Client::connect(&segment_socket(&self.config), self.ports, "bench")
+            .map_err(Trouble::failed("joining the node"))
+    }
+
+    /// A client's core, for load without copies.
+    pub fn core(&self) -> Result<(Core, Connection), Trouble> {
+        let kind = Kind::Client { name: "bench" };
+        let joined = xseg::join::connect(&segment_socket(&self.config), kind);
+        let mut joined = joined.map_err(Trouble::failed("joining the node"))?;
+        joined.seat.bind_dynamic();
+        Ok((Core::new(joined.seat), joined.connection))
+    }
+
+    fn fill(&self) -> Result<(), Trouble> {
+        if self.size == 0 {
+            return Ok(());
+        }
+        let client = self.client()?;
+        let name = name(VOLUME);
+        client.create(name, self.size).map_err(Trouble::failed("create"))?;
+        let volume = Volume::open(&client, name, Hint::default());
+        let volume = volume.map_err(Trouble::failed("open"))?;
+        let piece = vec![0x3c; 8 << 20];
+        for at in (0..self.size).step_by(piece.len()) {
+            let len = (self.size - at).min(piece.len() as u64) as usize;
+            volume.write_at(&piece[..len], at).map_err(Trouble::failed("write"))?;
+        }
+        volume.flush().map_err(Trouble::failed("flush"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The peers before the holder, in the reverse order of their start.
+        while let Some(mut process) = self.processes.pop() {
+            process.end();
+        }
+    }
+}
+
+/// A name that is known to be short enough.
+pub fn name(bytes: &[u8]) -> Name {
+    Name::new(bytes).expect("names of benchmarks are short")
+}
+
+fn configure(wanted: &Wanted, dir: &Path) -> Result<NodeConfig, String> {
+    let count = COUNT.replace(COUNT.get() + 1);
+    let params = SampleParams {
+        segment_name: format!("bench-{}-{count}", std::process::id()),
+        process: (wanted.shape == Shape::One).then(|| "node".into()),
+        direct: wanted.direct,
+        ..SampleParams::new(dir)
+    };
+    let file = params.write().map_err(|why| why.to_string())?;
+    if wanted.durable {
+        // The section of vlmcd is the last one.
+        let text = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
+        std::fs::write(&file, text + "write_through = True\n").map_err(|why| why.to_string())?;
+    }
+    let config = NodeConfig::load(&file).map_err(|why| why.to_string())?;
+    let through = |role: &config::Role| matches!(&role.kind, config::RoleKind::Vlmcd(v) if v.write_through);
+    match config.roles.iter().any(through) == wanted.durable {
+        true => Ok(config),
+        false => Err("write_through did not reach vlmcd".into()),
+    }
+}
+
+fn ports(config: &NodeConfig) -> Option<Ports> {
+    let port = |role: &str| config.role(role).map(|r| r.ports.start().0);
+    Some(Ports {
+        vlmcd: port("vlmcd")?,
+        mapperd: port("mapperd")?,
+        blockerm: port("blockerm")?,
+        blockerb: port("blockerb")?,
+    })
+}
+
+fn start_processes(config: &NodeConfig) -> Result<Vec<Played>, Trouble> {
+    let file = config.file.display().to_string();
+    let segment = ["segment", "--config", &file].map(str::to_owned);
+    let mut processes = vec![Played::start(&segment, &[])?];
+    for process in config.processes() {
+        let peers = ["peers", "--config", &file, "--process", process.name];
+        processes.push(Played::start(&peers.map(str::to_owned), &[])?);
+    }
+    Ok(processes)
+}
