@@ -34,11 +34,24 @@ pub struct Turn {
     pub elapsed: Duration,
     /// Latencies of the operations in ns; empty where only `value` counts.
     pub latencies: Histogram,
+    /// p50, p99 and p99.9 in us, from a program that tells no more; `latencies` is empty then.
+    pub quantiles_us: Option<[f64; 3]>,
     /// What was measured, for [`Metric::Value`].
     pub value: f64,
 }
 
 impl Turn {
+    /// A turn of operations that were all timed.
+    pub fn timed(elapsed: Duration, latencies: Histogram) -> Turn {
+        let ops = latencies.count();
+        Turn {
+            ops,
+            elapsed,
+            latencies,
+            ..Turn::default()
+        }
+    }
+
     /// A turn that brought one number.
     pub fn of_value(value: f64) -> Turn {
         Turn {
@@ -98,6 +111,12 @@ pub trait Contender {
     /// What the table calls it; goals refer to it by this name.
     fn name(&self) -> String;
 
+    /// The processes that work for it besides this one, once it is set up; `None` when they do not
+    /// outlive a turn, so that nobody can say what they cost.
+    fn helpers(&self) -> Option<Vec<u32>> {
+        None
+    }
+
     /// Gets ready. Called once, before the first turn of anybody.
     fn setup(&mut self) -> Result<(), Trouble> {
         Ok(())
@@ -122,7 +141,7 @@ pub struct Case {
     pub metric: Metric,
     /// What we want.
     pub goals: Vec<Goal>,
-    /// Rounds that differ from the run's, for cases that take their own time.
+    /// Rounds that differ from the run's, without warm-up, for cases that take their own time.
     pub rounds: Option<usize>,
     /// In the order of the table.
     pub contenders: Vec<Box<dyn Contender>>,

@@ -1,6 +1,9 @@
 //! The cases, by suite. A suite makes what its cases share (nodes, servers), and the cases hold
 //! on to it.
 
+pub mod nbd;
+pub mod rest;
+pub mod snapshots;
 pub mod volume;
 pub mod xseg;
 
@@ -24,4 +27,10 @@ pub struct Setting {
 pub type Suite = (&'static str, fn(&Setting) -> Result<Vec<Case>, Trouble>);
 
 /// All of them, in the order of the report.
-pub const SUITES: &[Suite] = &[("xseg", xseg::cases), ("volume", volume::cases)];
+pub const SUITES: &[Suite] = &[
+    ("xseg", xseg::cases),
+    ("volume", volume::cases),
+    ("nbd", nbd::cases),
+    ("snapshots", snapshots::cases),
+    ("rest", rest::cases),
+];

@@ -95,7 +95,7 @@ thread_local! {
 impl Node {
     /// Starts it, and fills its volume.
     pub fn start(wanted: &Wanted) -> Result<Node, Trouble> {
-        let folder = tempfile::Builder::new().prefix("node-").tempdir_in(&wanted.parent);
+        let folder = tempfile::Builder::new().prefix("n").tempdir_in(&wanted.parent);
         let folder = folder.map_err(Trouble::failed("node's folder"))?;
         let config = configure(wanted, folder.path()).map_err(Trouble::failed("configuration"))?;
         let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
@@ -103,11 +103,6 @@ impl Node {
         let node = Node { processes, config, ports, size: wanted.volume, _folder: folder };
         node.fill().map_err(Trouble::failed("filling the volume"))?;
         Ok(node)
-    }
-
-    /// The processes of its peers, without the holder of its segment.
-    pub fn peers(&self) -> impl Iterator<Item = u32> + '_ {
-        self.pids().skip(1)
     }
 
     /// All its processes.
@@ -180,7 +175,8 @@ pub fn name(bytes: &[u8]) -> Name {
 fn configure(wanted: &Wanted, dir: &Path) -> Result<NodeConfig, String> {
     let count = COUNT.replace(COUNT.get() + 1);
     let params = SampleParams {
-        segment_name: format!("bench-{}-{count}", std::process::id()),
+        // Short, because sockets have short paths.
+        segment_name: format!("b{}-{count}", std::process::id()),
         process: (wanted.shape == Shape::One).then(|| "node".into()),
         direct: wanted.direct,
         ..SampleParams::new(dir)

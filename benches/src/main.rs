@@ -6,8 +6,10 @@ use benches::report::{Report, case_table, facts_table};
 use benches::roles::{self, Role};
 use benches::runner::{self, Plan};
 use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Measure this project beside the others, interleaved, on this machine.
@@ -83,6 +85,9 @@ fn measure(cli: &Cli) -> std::io::Result<()> {
     };
     print!("{}", facts_table(&report.facts));
     let plan = plan(cli, seed);
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, plan.stop.clone())?;
+    }
     for suite in SUITES {
         run_suite(suite, cli, &setting, &plan, &mut report);
     }
@@ -108,6 +113,9 @@ fn run_suite(suite: &Suite, cli: &Cli, setting: &Setting, plan: &Plan, report: &
         }
     };
     for case in cases.into_iter().filter(|case| case.name.contains(only)) {
+        if plan.stopped() {
+            return;
+        }
         if cli.list {
             println!("{:<40} {}", case.name, case.title);
             continue;
@@ -125,6 +133,7 @@ fn plan(cli: &Cli, seed: u64) -> Plan {
         turn: Duration::from_millis(cli.turn.unwrap_or(turn)),
         warm_up: Duration::from_millis(warm_up),
         seed,
+        stop: Arc::default(),
     }
 }
 

@@ -66,6 +66,7 @@ mod tests {
             spread: Spread::of(rounds),
             rounds: rounds.to_vec(),
             rate: None,
+            cpu_us: None,
             latency_us: (!rounds.is_empty()).then_some([1.0, 2.0, 3.0]),
             trouble: rounds.is_empty().then(|| "fio: no such program".into()),
         };

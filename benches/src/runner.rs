@@ -8,11 +8,14 @@ use crate::goal::Verdict;
 use crate::histogram::Histogram;
 use crate::random::Random;
 use crate::spread::Spread;
+use crate::usage;
 use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How much to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Turns of each contender.
     pub rounds: usize,
@@ -22,6 +25,15 @@ pub struct Plan {
     pub warm_up: Duration,
     /// Of the order of turns.
     pub seed: u64,
+    /// Set from outside: end with the turn that runs now.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Plan {
+    /// Whether to end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// What a contender did.
@@ -35,8 +47,11 @@ pub struct Figures {
     pub rounds: Vec<f64>,
     /// Operations in a second, median of the rounds.
     pub rate: Option<f64>,
-    /// p50, p99 and p99.9 of all rounds together, in us.
+    /// p50, p99 and p99.9 of all rounds together, in us; of other programs' the median of rounds.
     pub latency_us: Option<[f64; 3]>,
+    /// Processor time of all its processes, the asking one included, us for each operation: what
+    /// a busy machine disturbs least.
+    pub cpu_us: Option<f64>,
     /// Why it did not run, or stopped.
     pub trouble: Option<String>,
 }
@@ -63,6 +78,8 @@ pub struct Outcome {
 struct Entry {
     contender: Box<dyn Contender>,
     turns: Vec<Turn>,
+    /// Processor time of the turns.
+    cpu: Option<Duration>,
     trouble: Option<Trouble>,
 }
 
@@ -81,6 +98,24 @@ impl Entry {
     }
 }
 
+impl Entry {
+    fn turn(&mut self, budget: Duration) {
+        let before = self.cpu_now();
+        let turn = self.attempt(|c| c.run(budget));
+        if let Some((before, after)) = before.zip(self.cpu_now()) {
+            self.cpu = Some(self.cpu.unwrap_or_default() + after.saturating_sub(before));
+        }
+        self.turns.extend(turn);
+    }
+
+    /// Of all its processes.
+    fn cpu_now(&self) -> Option<Duration> {
+        let mut pids = self.contender.helpers()?;
+        pids.push(std::process::id());
+        Some(pids.into_iter().filter_map(|pid| usage::processor(pid).ok()).sum())
+    }
+}
+
 /// Runs a case.
 pub fn run(case: Case, plan: &Plan) -> Outcome {
     let mut random = Random::new(plan.seed ^ fold(&case.name));
@@ -90,13 +125,14 @@ pub fn run(case: Case, plan: &Plan) -> Outcome {
         .map(|contender| Entry {
             contender,
             turns: Vec::new(),
+            cpu: None,
             trouble: None,
         })
         .collect();
     for entry in &mut entries {
         entry.attempt(|c| c.setup());
     }
-    if !plan.warm_up.is_zero() {
+    if !plan.warm_up.is_zero() && case.rounds.is_none() {
         for entry in &mut entries {
             entry.attempt(|c| c.run(plan.warm_up));
         }
@@ -105,8 +141,10 @@ pub fn run(case: Case, plan: &Plan) -> Outcome {
         let mut order: Vec<usize> = (0..entries.len()).collect();
         random.shuffle(&mut order);
         for at in order {
-            let turn = entries[at].attempt(|c| c.run(plan.turn));
-            entries[at].turns.extend(turn);
+            if plan.stopped() {
+                break;
+            }
+            entries[at].turn(plan.turn);
         }
     }
     for entry in &mut entries {
@@ -148,12 +186,23 @@ fn figures(entry: &Entry, metric: Metric) -> Figures {
     let mut all = Histogram::default();
     entry.turns.iter().for_each(|turn| all.merge(&turn.latencies));
     let us = |q| all.quantile(q) / 1e3;
+    let told: Vec<[f64; 3]> = entry.turns.iter().filter_map(|turn| turn.quantiles_us).collect();
+    let told_median = |at: usize| {
+        let column: Vec<f64> = told.iter().map(|us| us[at]).collect();
+        Spread::of(&column).map_or(0.0, |s| s.median)
+    };
+    let latency_us = match all.count() {
+        0 => (!told.is_empty()).then(|| [0, 1, 2].map(told_median)),
+        _ => Some([us(0.5), us(0.99), us(0.999)]),
+    };
+    let ops: u64 = entry.turns.iter().map(|turn| turn.ops).sum();
     Figures {
         name: entry.contender.name(),
         spread: Spread::of(&rounds),
         rounds,
         rate: Spread::of(&rates).map(|s| s.median),
-        latency_us: (all.count() > 0).then(|| [us(0.5), us(0.99), us(0.999)]),
+        latency_us,
+        cpu_us: entry.cpu.filter(|_| ops > 0).map(|cpu| cpu.as_secs_f64() * 1e6 / ops as f64),
         trouble: entry.trouble.as_ref().map(Trouble::to_string),
     }
 }
@@ -196,7 +245,7 @@ mod tests {
             let ops = self.rate * budget.as_secs();
             let mut latencies = Histogram::default();
             latencies.record(1_000_000_000 / self.rate);
-            Ok(Turn { ops, elapsed: budget, latencies, value: 0.0 })
+            Ok(Turn { ops, elapsed: budget, latencies, ..Turn::default() })
         }
 
         fn teardown(&mut self) {
@@ -204,12 +253,10 @@ mod tests {
         }
     }
 
-    const PLAN: Plan = Plan {
-        rounds: 6,
-        turn: Duration::from_secs(2),
-        warm_up: Duration::ZERO,
-        seed: 3,
-    };
+    fn plan() -> Plan {
+        let (turn, stop) = (Duration::from_secs(2), Arc::default());
+        Plan { rounds: 6, turn, warm_up: Duration::ZERO, seed: 3, stop }
+    }
 
     fn case() -> Case {
         Case::new("a/b", "A", "", Metric::Rate)
@@ -218,7 +265,7 @@ mod tests {
     #[test]
     fn every_round_has_one_turn_of_each_and_the_order_varies() {
         let log = Log::default();
-        let outcome = run(case().with(Fake::new("a", 10, &log)).with(Fake::new("b", 20, &log)), &PLAN);
+        let outcome = run(case().with(Fake::new("a", 10, &log)).with(Fake::new("b", 20, &log)), &plan());
         assert_eq!(outcome.figures[1].spread.unwrap().median, 20.0);
         assert_eq!(outcome.figures[0].rounds.len(), 6);
         let log = log.borrow();
@@ -229,12 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_run_has_no_more_turns() {
+        let log = Log::default();
+        let plan = plan();
+        plan.stop.store(true, Ordering::Relaxed);
+        let outcome = run(case().with(Fake::new("a", 10, &log)), &plan);
+        assert_eq!(outcome.figures[0].spread, None);
+        assert_eq!(*log.borrow(), ["a away"]);
+    }
+
+    #[test]
     fn who_fails_leaves_with_a_line_and_is_put_away() {
         let log = Log::default();
         let mut failing = Fake::new("a", 10, &log);
         failing.fails_at = Some(3);
         let goal = Goal::at_least_times("b", 1.5, "a");
-        let outcome = run(case().with(failing).with(Fake::new("b", 20, &log)).wants(goal), &PLAN);
+        let outcome = run(case().with(failing).with(Fake::new("b", 20, &log)).wants(goal), &plan());
         assert_eq!(outcome.figures[0].trouble.as_deref(), Some("no more"));
         assert_eq!(outcome.figures[0].rounds.len(), 2);
         assert_eq!(outcome.figures[1].rounds.len(), 6);

@@ -115,7 +115,7 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
 
 fn ground_cases(ground: &Ground, setting: &Setting) -> Vec<Case> {
     let parent = if ground.disk { &setting.disk } else { &setting.memory };
-    let size = if setting.quick { 128 << 20 } else { 1 << 30 };
+    let size = if setting.quick { 64 << 20 } else { 1 << 30 };
     let labs = Shape::BOTH.map(|shape| {
         Lab::new(Wanted {
             parent: parent.clone(),
@@ -126,7 +126,7 @@ fn ground_cases(ground: &Ground, setting: &Setting) -> Vec<Case> {
         })
     });
     let raw = |work| Raw {
-        path: parent.join(format!("raw-{}", ground.slug)),
+        path: parent.join("raw"),
         mode: Mode { direct: ground.direct, durable: ground.durable },
         size,
         file: None,
@@ -181,6 +181,10 @@ impl Contender for Ours {
         format!("volume, {}", self.lab.wanted().shape.as_str())
     }
 
+    fn helpers(&self) -> Option<Vec<u32>> {
+        Some(self.lab.node().ok()?.pids().collect())
+    }
+
     fn setup(&mut self) -> Result<(), Trouble> {
         self.place = Some(self.lab.node()?.core()?);
         Ok(())
@@ -213,8 +217,12 @@ impl Contender for Raw {
         format!("raw file{direct}{durable}, io_uring")
     }
 
+    fn helpers(&self) -> Option<Vec<u32>> {
+        Some(Vec::new())
+    }
+
     fn setup(&mut self) -> Result<(), Trouble> {
-        let file = RawFile::create(&self.path, self.size, self.mode, &self.work);
+        let file = RawFile::open(&self.path, self.size, self.mode, &self.work);
         self.file = Some(file.map_err(Trouble::failed("raw file"))?);
         Ok(())
     }

@@ -183,8 +183,7 @@ fn trips(core: &mut Core, depth: usize, spin: Duration, budget: Duration) -> Res
             }
         }
     }
-    let (ops, elapsed) = (latencies.count(), now - start);
-    Ok(Turn { ops, elapsed, latencies, value: 0.0 })
+    Ok(Turn::timed(now - start, latencies))
 }
 
 struct RawLine(Option<Line>);

@@ -44,8 +44,7 @@ impl Pair {
             latencies.record((now - before).as_nanos() as u64);
             before = now;
         }
-        let (ops, elapsed) = (latencies.count(), before - start);
-        Ok(Turn { ops, elapsed, latencies, value: 0.0 })
+        Ok(Turn::timed(before - start, latencies))
     }
 }
 

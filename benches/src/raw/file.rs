@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How a raw file is opened.
@@ -29,20 +29,21 @@ pub struct RawFile {
     ring: IoUring,
     file: File,
     buffers: MmapMut,
-    path: PathBuf,
 }
 
 impl RawFile {
-    /// Makes `path`, fully written, `size` bytes long, for `depth` operations of `block` bytes.
-    pub fn create(path: &Path, size: u64, mode: Mode, work: &Work) -> io::Result<RawFile> {
-        fill(path, size)?;
+    /// Opens `path` for `work`; it is made, `size` bytes long and fully written, if it is not there.
+    pub fn open(path: &Path, size: u64, mode: Mode, work: &Work) -> io::Result<RawFile> {
+        if std::fs::metadata(path).map_or(0, |meta| meta.len()) != size {
+            fill(path, size)?;
+        }
         let flags = if mode.direct { libc::O_DIRECT } else { 0 }
             | if mode.durable { libc::O_DSYNC } else { 0 };
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         let mut buffers = MmapMut::map_anon(work.depth * work.block)?;
         buffers.fill(0xa5);
         let ring = IoUring::new(work.depth.next_power_of_two() as u32)?;
-        Ok(RawFile { ring, file, buffers, path: path.to_owned() })
+        Ok(RawFile { ring, file, buffers })
     }
 
     /// Does `work` for `budget`.
@@ -101,13 +102,6 @@ impl RawFile {
     }
 }
 
-impl Drop for RawFile {
-    fn drop(&mut self) {
-        // Nothing is lost when it stays: its directory goes too.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 fn short(result: i32) -> io::Error {
     match result {
         n if n < 0 => io::Error::from_raw_os_error(-n),
@@ -139,11 +133,10 @@ mod tests {
             let work = Work { write, random: true, block: 4096, depth: 8 };
             let mut pattern = Pattern::new(&work, 1 << 20, 1);
             let path = dir.path().join("raw");
-            let mut file = RawFile::create(&path, 1 << 20, Mode::default(), &work).unwrap();
+            let mut file = RawFile::open(&path, 1 << 20, Mode::default(), &work).unwrap();
             let turn = file.run(&work, &mut pattern, Duration::from_millis(5)).unwrap();
             assert!(turn.ops >= 8 && turn.ops == turn.latencies.count());
-            drop(file);
-            assert!(!path.exists());
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
         }
     }
 }

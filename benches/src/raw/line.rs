@@ -76,7 +76,6 @@ impl Line {
             latencies.record((now - before).as_nanos() as u64);
             before = now;
         }
-        let (ops, elapsed) = (latencies.count(), before - start);
-        Ok(Turn { ops, elapsed, latencies, value: 0.0 })
+        Ok(Turn::timed(before - start, latencies))
     }
 }

@@ -29,8 +29,8 @@ pub fn case_table(outcome: &Outcome) -> String {
         text += &format!("   sketch: {}\n", line.trim());
     }
     text += &format!(
-        "   {:<width$} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9}\n",
-        "", "min", "p25", "median", "p75", "max", "op/s", "p50 us", "p99 us", "p99.9 us"
+        "   {:<width$} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}\n",
+        "", "min", "p25", "median", "p75", "max", "op/s", "cpu us/op", "p50 us", "p99 us", "p99.9 us"
     );
     for figures in &outcome.figures {
         text += &row(figures, width);
@@ -48,6 +48,7 @@ fn row(figures: &Figures, width: usize) -> String {
             line += &format!(" {:>10}", number(n));
         }
         line += &format!(" {:>10}", figures.rate.map(number).unwrap_or_default());
+        line += &format!(" {:>9}", figures.cpu_us.map(number).unwrap_or_default());
         for us in figures.latency_us.into_iter().flatten() {
             line += &format!(" {:>9}", number(us));
         }
