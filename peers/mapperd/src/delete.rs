@@ -43,7 +43,7 @@ impl Job {
                 .await?;
             self.finish_or_warn(volume, &found).await;
             if volume.is_held() {
-                self.give_back(volume).await;
+                self.give_up(volume).await;
             }
             Ok(Reply::done())
         })

@@ -17,8 +17,6 @@ use crate::errno::{Errno, Result};
 use crate::job::Job;
 use crate::load::{Found, Looked};
 use crate::naming::{volume_of, wire};
-use crate::store::Durability;
-use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Epoch, HeaderName, MapObject, ObjectName, Version};
 
@@ -78,13 +76,11 @@ fn name_in(bytes: &[u8]) -> Option<(HeaderName, &[u8])> {
 }
 
 impl Job {
-    /// Writes the note under both names, durably. `volume` is the new name's.
-    pub(crate) async fn write_intent(&self, volume: &Volume, intent: &Intent) -> Result<()> {
+    /// Writes the note under both names, durably.
+    pub(crate) async fn write_intent(&self, intent: &Intent) -> Result<()> {
         let bytes = intent.encode();
         for header in [&intent.old, &intent.new] {
-            let note = note_name(header);
-            self.write_map(volume, (&note, 0), &bytes, true, Durability::Now)
-                .await?;
+            self.write_whole(header, &note_name(header), &bytes).await?;
         }
         Ok(())
     }
@@ -99,9 +95,7 @@ impl Job {
 
     async fn read_intent(&self, header: &HeaderName) -> Result<Option<Intent>> {
         let note = wire(note_name(header).as_bytes());
-        let Some(bytes) = self.read_map(&note, 0, LEN_MAX).await? else {
-            return Ok(None);
-        };
+        let Some(bytes) = self.read_map(&note, 0, LEN_MAX).await? else { return Ok(None) };
         let intent = Intent::decode(&bytes);
         if intent.is_none() && bytes.iter().any(|&byte| byte != 0) {
             tracing::error!(map = %header, "the note of an unfinished rename can't be read");
@@ -114,15 +108,9 @@ impl Job {
     /// Finishes or takes back the rename that a note under `header` tells of; its lock is held by
     /// this request. EBUSY: the other name is locked or in use.
     pub(crate) async fn settle_rename(&self, header: &HeaderName) -> Result<()> {
-        let Some(intent) = self.read_intent(header).await? else {
-            return Ok(());
-        };
+        let Some(intent) = self.read_intent(header).await? else { return Ok(()) };
         tracing::warn!(old = %intent.old, new = %intent.new, "an unfinished rename is settled");
-        let other = if intent.old == *header {
-            &intent.new
-        } else {
-            &intent.old
-        };
+        let other = if intent.old == *header { &intent.new } else { &intent.old };
         let _inside = self.enter_also(&volume_of(other)?).ok_or(Errno::BUSY)?;
         let before = self.acquire_header(other).await?;
         let settled = self.settle(&intent).await;
@@ -134,14 +122,13 @@ impl Job {
 
     /// Both locks are held. True: the rename was committed, and is finished now.
     pub(crate) async fn settle(&self, intent: &Intent) -> Result<bool> {
-        let volume = &Volume::new(volume_of(&intent.new)?);
         let committed = match self.look(&intent.new).await? {
             Looked::Map(found) => found.header.epoch >= intent.new_epoch,
             Looked::Nothing => false,
             Looked::Foreign(error) => return Err(error.into()),
         };
         if committed {
-            self.remove_old_map(volume, intent).await?;
+            self.remove_old_map(intent).await?;
         } else {
             self.remove_new_chunks(intent).await?;
         }
@@ -150,16 +137,14 @@ impl Job {
     }
 
     /// After the commit: the old map goes, if it is the one that was renamed.
-    pub(crate) async fn remove_old_map(&self, volume: &Volume, intent: &Intent) -> Result<()> {
-        let Looked::Map(old) = self.look(&intent.old).await? else {
-            return Ok(());
-        };
+    pub(crate) async fn remove_old_map(&self, intent: &Intent) -> Result<()> {
+        let Looked::Map(old) = self.look(&intent.old).await? else { return Ok(()) };
         if old.header.epoch != intent.old_epoch {
             return Ok(());
         }
         if !old.header.flags.deleted && !intent.purge {
-            self.write_header(volume, &intent.old, old.deleted())
-                .await?;
+            let header = old.deleted().encode();
+            self.write_whole(&intent.old, &intent.old.as_object(), &header).await?;
         }
         self.remove_chunks(&old).await?;
         match intent.purge {
@@ -169,15 +154,9 @@ impl Job {
     }
 
     async fn remove_new_chunks(&self, intent: &Intent) -> Result<()> {
-        let Looked::Map(old) = self.look(&intent.old).await? else {
-            return Ok(());
-        };
+        let Looked::Map(old) = self.look(&intent.old).await? else { return Ok(()) };
         let layout = MapLayout::new(Version::V2, old.header.geometry);
-        let new = Found {
-            header_name: intent.new.clone(),
-            layout,
-            ..old
-        };
+        let new = Found { header_name: intent.new.clone(), layout, ..old };
         self.remove_chunks(&new).await
     }
 
@@ -187,8 +166,7 @@ impl Job {
             if object == MapObject::Header {
                 continue;
             }
-            self.delete_map_object(&object.name(&found.header_name))
-                .await?;
+            self.delete_map_object(&object.name(&found.header_name)).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! that it needs is durable; before an operation takes anything away, the volume is *quiesced*:
 //! no write of an older lease is under way or can begin, and all that was answered is durable.
 
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::job::Job;
 use crate::load::Found;
 use crate::store::Durability;
@@ -22,20 +22,13 @@ impl Job {
         self.flush_map(volume).await
     }
 
-    /// Makes the map's entries durable, or at least makes sure that the lock still is ours.
+    /// Makes the map's entries durable, and makes sure that the lock still is ours: a node that
+    /// lost it acknowledges no flush.
     pub(crate) async fn flush_map(&self, volume: &Volume) -> Result<()> {
-        let Some(written) = volume.unsynced()? else {
-            return self.check_lock(volume).await;
-        };
+        let written = volume.to_be_synced()?;
         let now = self.core.now_ns();
         let synced = self.sync_maps(volume).await;
-        if !volume.is_held() {
-            return synced.and(Err(Errno::STALE));
-        }
-        volume.end_sync(written, synced);
-        if synced.is_ok() {
-            volume.set_checked(now);
-        }
+        volume.end_sync(written, now, synced);
         synced
     }
 

@@ -32,6 +32,13 @@ impl Mapperd {
             core: Core::new(config, desk, executor, timers, env),
         }
     }
+
+    /// Combines hashes with `hash`, the algorithm with which blockerb hashes blocks; sha256 where
+    /// nothing else is said.
+    pub fn with_merkle(self, hash: fn(&[u8]) -> [u8; 32]) -> Mapperd {
+        self.core.merkle.set(hash);
+        self
+    }
 }
 
 impl Peer for Mapperd {

@@ -37,7 +37,7 @@ impl Job {
                 self.rename_to(old, new, predecessor).await
             })
             .await?;
-            self.give_back(old).await;
+            self.give_up(old).await;
             Ok(Reply::done())
         })
         .await

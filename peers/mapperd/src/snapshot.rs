@@ -9,7 +9,7 @@ use crate::gate::Access;
 use crate::job::{Job, Reply, TRANSIENT};
 use crate::naming;
 use crate::order::encoded;
-use crate::store::{Durability, Holder};
+use crate::store::Durability;
 use crate::volume::Volume;
 use mapfile::{Entry, Epoch, Header, MapFlags};
 use xseg::protocol::NameRequest;
@@ -91,7 +91,7 @@ impl Job {
     async fn end_transient(&self, volume: &Volume) -> Result<()> {
         let ours = self.mark() & TRANSIENT != 0
             && !volume.is_held()
-            && self.lock_info(&volume.target()).await?.0 == Holder::Us;
+            && self.is_open(volume).await?;
         if ours {
             self.give_back(volume).await;
         }

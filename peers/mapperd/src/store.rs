@@ -8,8 +8,8 @@ use crate::errno::{Errno, Result};
 use crate::job::Job;
 use crate::naming::wire;
 use crate::volume::Volume;
-use mapfile::ObjectName;
-use runtime::Scratch;
+use mapfile::{HeaderName, ObjectName};
+use runtime::{Scratch, volume_tag};
 use xseg::protocol::{NameRequest, Operation, flags};
 use xseg::{Answer, Name, Request};
 
@@ -26,12 +26,21 @@ pub(crate) enum Side {
     Blocks,
 }
 
-/// Who holds a lock, as LOCKINFO's `serviced` says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Holder {
-    Nobody,
-    Us,
-    Another,
+/// Who holds a lock, as blockerm says it (JSON).
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct LockReport {
+    /// The owner's text; none: nobody holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
+    /// The process that took it, where the storage remembers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
+    /// Whether that process lives, where this host can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) alive: Option<bool>,
+    /// Whether this very node's blocker holds it.
+    #[serde(default)]
+    pub(crate) ours: bool,
 }
 
 /// When a write has to be durable.
@@ -54,8 +63,9 @@ impl Durability {
 
 /// The bytes of LOCKINFO's answer, at most.
 const LOCK_TEXT_LEN: u64 = 4096;
-/// The bytes of one page of LIST.
-const LIST_PAGE_LEN: u64 = 64 << 10;
+/// Names in one page of LIST, and bytes for it: a page may be longer than was asked for.
+const LIST_PAGE_NAMES: u64 = 256;
+const LIST_PAGE_LEN: u64 = 1 << 20;
 
 fn is_shortage(errno: i32) -> bool {
     matches!(errno, libc::EAGAIN | libc::ENXIO)
@@ -63,10 +73,7 @@ fn is_shortage(errno: i32) -> bool {
 
 impl Job {
     async fn pause(&self) {
-        self.core
-            .timers
-            .sleep_until(self.core.now_ns() + PAUSE_NS)
-            .await;
+        self.core.timers.sleep_until(self.core.now_ns() + PAUSE_NS).await;
     }
 
     async fn scratch(&self, len: u64) -> Result<Scratch> {
@@ -92,12 +99,7 @@ impl Job {
             Side::Blocks => self.core.config.blockerb_port,
         };
         let (address, datalen) = data.map_or_else(Default::default, |d| (d.address(), d.len()));
-        let request = Request {
-            data: address,
-            datalen,
-            root: self.request.root,
-            ..request
-        };
+        let request = Request { data: address, datalen, root: self.request.root, ..request };
         let deadline = self.core.now_ns() + PATIENCE_NS;
         loop {
             let answer = self.core.desk.call(port, &request).await;
@@ -111,28 +113,10 @@ impl Job {
         }
     }
 
-    /// Asks blockerb to change a data object. A blocker that started after the lease was stamped
-    /// refuses it; a newer stamp says the same.
-    async fn ask_blocks(&self, request: Request, data: Option<&Scratch>) -> Result<Answer> {
-        for _ in 0..3 {
-            let request = Request {
-                lease: self.core.stamp(),
-                ..request
-            };
-            match self.ask(Side::Blocks, request, data).await {
-                Err(Errno::STALE) => {}
-                other => return other,
-            }
-        }
-        Err(Errno::STALE)
-    }
-
     /// Bytes of the object; `None`: there is none.
     pub(crate) async fn object_size(&self, side: Side, object: &Name) -> Result<Option<u64>> {
         let scratch = self.scratch(8).await?;
-        let asked = self
-            .ask(side, Request::new(Operation::Info, *object), Some(&scratch))
-            .await;
+        let asked = self.ask(side, Request::new(Operation::Info, *object), Some(&scratch)).await;
         match asked {
             Ok(_) => {
                 let bytes = scratch.to_vec();
@@ -151,11 +135,7 @@ impl Job {
         len: u64,
     ) -> Result<Option<Vec<u8>>> {
         let scratch = self.scratch(len).await?;
-        let request = Request {
-            offset,
-            size: len,
-            ..Request::new(Operation::Read, *object)
-        };
+        let request = Request { offset, size: len, ..Request::new(Operation::Read, *object) };
         match self.ask(Side::Maps, request, Some(&scratch)).await {
             Ok(answer) if answer.serviced == len => {
                 let mut bytes = scratch.to_vec();
@@ -180,21 +160,45 @@ impl Job {
         let fresh = if fresh { flags::FRESH } else { 0 };
         let request = Request {
             offset,
-            size: bytes.len() as u64,
-            flags: flags::UNDER_LOCK | fresh | durability.flags(),
+            flags: fresh | durability.flags(),
             tag: volume.tag(),
             ..Request::new(Operation::Write, wire(object.as_bytes()))
         };
-        let scratch = self.filled(bytes).await?;
-        let asked = self.ask(Side::Maps, request, Some(&scratch)).await;
+        let written = self.write_under_lock(request, bytes).await;
         if durability == Durability::Later {
             // Also after a failure: part of it may be there.
             volume.count_write();
         }
-        match asked {
-            Ok(answer) if answer.serviced == bytes.len() as u64 => Ok(()),
-            Ok(_) => Err(Errno::IO),
+        match written {
+            Ok(()) => Ok(()),
             Err(errno) => Err(self.judge(volume, errno).await),
+        }
+    }
+
+    /// Makes `bytes` the whole of an object of the map that begins in `header`, or the beginning
+    /// of the header itself, durably and under that header's lock.
+    pub(crate) async fn write_whole(
+        &self,
+        header: &HeaderName,
+        object: &ObjectName,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let is_header = object.as_bytes() == header.as_bytes();
+        let request = Request {
+            flags: if is_header { 0 } else { flags::FRESH },
+            tag: volume_tag(&wire(header.as_bytes())),
+            ..Request::new(Operation::Write, wire(object.as_bytes()))
+        };
+        self.write_under_lock(request, bytes).await
+    }
+
+    async fn write_under_lock(&self, request: Request, bytes: &[u8]) -> Result<()> {
+        let size = bytes.len() as u64;
+        let request = Request { size, flags: request.flags | flags::UNDER_LOCK, ..request };
+        let scratch = self.filled(bytes).await?;
+        match self.ask(Side::Maps, request, Some(&scratch)).await?.serviced {
+            serviced if serviced == size => Ok(()),
+            _ => Err(Errno::IO),
         }
     }
 
@@ -211,7 +215,7 @@ impl Job {
             tag,
             ..Request::new(Operation::Truncate, wire(object.as_bytes()))
         };
-        self.ask_blocks(request, None).await.map(|_| ())
+        self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// Makes the data object `to` the first `max` bytes of `from`, durable when it returns.
@@ -222,15 +226,10 @@ impl Job {
         max: u64,
         tag: u32,
     ) -> Result<()> {
-        let source = self
-            .filled(&NameRequest(wire(from.as_bytes())).encode())
-            .await?;
-        let request = Request {
-            size: max,
-            tag,
-            ..Request::new(Operation::Copy, wire(to.as_bytes()))
-        };
-        self.ask_blocks(request, Some(&source)).await.map(|_| ())
+        let source = self.filled(&NameRequest(wire(from.as_bytes())).encode()).await?;
+        let request =
+            Request { size: max, tag, ..Request::new(Operation::Copy, wire(to.as_bytes())) };
+        self.ask(Side::Blocks, request, Some(&source)).await.map(|_| ())
     }
 
     /// Makes part of a data object zero, durable when it returns.
@@ -242,13 +241,8 @@ impl Job {
         tag: u32,
     ) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request = Request {
-            offset,
-            size: len,
-            tag,
-            ..Request::new(Operation::Zeroes, target)
-        };
-        self.ask_blocks(request, None).await.map(|_| ())
+        let request = Request { offset, size: len, tag, ..Request::new(Operation::Zeroes, target) };
+        self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// Removes an object of a map, durably; that there is none is success.
@@ -260,32 +254,31 @@ impl Job {
     /// Removes a data object; that there is none is success (B1). Durable after a sync of `tag`.
     pub(crate) async fn delete_block(&self, object: &ObjectName, tag: u32) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request = Request {
-            flags: flags::VOLATILE,
-            tag,
-            ..Request::new(Operation::Delete, target)
-        };
-        missing_is_gone(self.ask_blocks(request, None).await)
+        let request =
+            Request { flags: flags::VOLATILE, tag, ..Request::new(Operation::Delete, target) };
+        missing_is_gone(self.ask(Side::Blocks, request, None).await)
     }
 
     /// Makes durable what was written under `tag`.
     pub(crate) async fn sync_blocks(&self, tag: u32) -> Result<()> {
-        let request = Request {
-            tag,
-            ..Request::new(Operation::SyncTag, Name::EMPTY)
-        };
+        let request = Request { tag, ..Request::new(Operation::SyncTag, Name::EMPTY) };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
-    /// Makes `volume`'s map durable, if the lock still is ours.
-    pub(crate) async fn sync_maps(&self, volume: &Volume) -> Result<()> {
+    /// Makes `volume`'s map durable. ESTALE: the lock is not ours.
+    pub(crate) async fn sync_under_lock(&self, volume: &Volume) -> Result<()> {
         let request = Request {
             flags: flags::UNDER_LOCK,
             tag: volume.tag(),
             ..Request::new(Operation::SyncTag, volume.target())
         };
-        match self.ask(Side::Maps, request, None).await {
-            Ok(_) => Ok(()),
+        self.ask(Side::Maps, request, None).await.map(|_| ())
+    }
+
+    /// The same; a lock that was ours is lost then.
+    pub(crate) async fn sync_maps(&self, volume: &Volume) -> Result<()> {
+        match self.sync_under_lock(volume).await {
+            Ok(()) => Ok(()),
             Err(errno) => Err(self.judge(volume, errno).await),
         }
     }
@@ -293,23 +286,24 @@ impl Job {
     /// Refuses data writes of `tag` under leases older than `stamp`; returns when those in flight
     /// have ended.
     pub(crate) async fn fence(&self, tag: u32, stamp: u64) -> Result<()> {
-        let request = Request {
-            tag,
-            lease: stamp,
-            ..Request::new(Operation::Fence, Name::EMPTY)
-        };
+        let request =
+            Request { tag, lease: stamp, ..Request::new(Operation::Fence, Name::EMPTY) };
+        self.ask(Side::Blocks, request, None).await.map(|_| ())
+    }
+
+    /// The volume is closed here: blockerb forgets its tag, also that a sync of it failed.
+    pub(crate) async fn forget_tag(&self, tag: u32) -> Result<()> {
+        let lease = self.core.stamp();
+        let request =
+            Request { tag, lease, flags: flags::FORCE, ..Request::new(Operation::Fence, Name::EMPTY) };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// Takes a lock without waiting. True: it was ours before.
     pub(crate) async fn acquire(&self, volume: &Name) -> Result<bool> {
-        let request = Request {
-            flags: flags::NOSYNC,
-            ..Request::new(Operation::Acquire, *volume)
-        };
-        self.ask(Side::Maps, request, None)
-            .await
-            .map(|answer| answer.serviced == 1)
+        let request =
+            Request { flags: flags::NOSYNC, ..Request::new(Operation::Acquire, *volume) };
+        self.ask(Side::Maps, request, None).await.map(|answer| answer.serviced == 1)
     }
 
     /// Gives a lock back. ESTALE: it was not ours any more.
@@ -322,30 +316,21 @@ impl Job {
         }
     }
 
-    /// Who holds a lock, and what blockerm says about it.
-    pub(crate) async fn lock_info(&self, volume: &Name) -> Result<(Holder, Vec<u8>)> {
+    /// Who holds a lock, as blockerm tells it.
+    pub(crate) async fn lock_info(&self, volume: &Name) -> Result<LockReport> {
         let scratch = self.scratch(LOCK_TEXT_LEN).await?;
-        scratch.zero();
         let request = Request::new(Operation::LockInfo, *volume);
         let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
-        let holder = match answer.serviced & 0xff {
-            0 => Holder::Nobody,
-            1 => Holder::Us,
-            _ => Holder::Another,
-        };
         let mut text = scratch.to_vec();
-        text.truncate((answer.serviced >> 8) as usize);
-        Ok((holder, text))
+        text.truncate(answer.serviced as usize);
+        serde_json::from_slice(&text).map_err(|_| Errno::IO)
     }
 
     /// The content hash of a data object's first `size` bytes, as 64 digits.
     pub(crate) async fn hash_object(&self, object: &ObjectName, size: u64) -> Result<Name> {
         let scratch = self.scratch(NameRequest::LEN as u64).await?;
         let target = wire(object.as_bytes());
-        let request = Request {
-            size,
-            ..Request::new(Operation::Hash, target)
-        };
+        let request = Request { size, ..Request::new(Operation::Hash, target) };
         self.ask(Side::Blocks, request, Some(&scratch)).await?;
         Ok(NameRequest::decode(&scratch.to_vec())?.0)
     }
@@ -353,17 +338,18 @@ impl Job {
     /// One page of the names in the map storage, and the cursor of the next (0: that was the last).
     ///
     /// ```text
-    ///  | next cursor u64 | name length u16 | name | name length u16 | name | ... | 0 u16 |
+    ///  | count u32 | name length u16 | name | name length u16 | name | ...
     /// ```
     pub(crate) async fn list_page(&self, cursor: u64) -> Result<(Vec<Name>, u64)> {
         let scratch = self.scratch(LIST_PAGE_LEN).await?;
-        scratch.zero();
         let request = Request {
             offset: cursor,
+            size: LIST_PAGE_NAMES,
             ..Request::new(Operation::List, Name::EMPTY)
         };
-        self.ask(Side::Maps, request, Some(&scratch)).await?;
-        parse_page(&scratch.to_vec()).ok_or(Errno::IO)
+        let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
+        let names = parse_page(&scratch.to_vec()).ok_or(Errno::IO)?;
+        Ok((names, answer.serviced))
     }
 }
 
@@ -374,19 +360,16 @@ fn missing_is_gone(asked: Result<Answer>) -> Result<()> {
     }
 }
 
-fn parse_page(bytes: &[u8]) -> Option<(Vec<Name>, u64)> {
-    let (next, mut rest) = bytes.split_first_chunk::<8>()?;
+fn parse_page(bytes: &[u8]) -> Option<Vec<Name>> {
+    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
     let mut names = Vec::new();
-    while let Some((len, tail)) = rest.split_first_chunk::<2>() {
-        let len = usize::from(u16::from_le_bytes(*len));
-        if len == 0 {
-            break;
-        }
-        let (name, tail) = tail.split_at_checked(len)?;
+    for _ in 0..u32::from_le_bytes(*count) {
+        let (len, tail) = rest.split_first_chunk::<2>()?;
+        let (name, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
         names.push(Name::new(name)?);
         rest = tail;
     }
-    Some((names, u64::from_le_bytes(*next)))
+    Some(names)
 }
 
 #[cfg(test)]
@@ -394,16 +377,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_of_names_is_read_as_far_as_it_goes() {
-        let mut page = 7u64.to_le_bytes().to_vec();
+    fn a_page_of_names_is_read_as_far_as_it_says() {
+        let mut page = 2u32.to_le_bytes().to_vec();
         for name in ["one", "three"] {
             page.extend_from_slice(&(name.len() as u16).to_le_bytes());
             page.extend_from_slice(name.as_bytes());
         }
         let cut = page[..page.len() - 1].to_vec();
         page.extend_from_slice(&[0; 10]);
-        let (names, next) = parse_page(&page).unwrap();
-        assert_eq!((names.len(), &*names[1], next), (2, &b"three"[..], 7));
+        let names = parse_page(&page).unwrap();
+        assert_eq!((names.len(), &*names[1]), (2, &b"three"[..]));
         assert!(parse_page(&cut).is_none());
     }
 }

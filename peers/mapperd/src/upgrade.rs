@@ -76,10 +76,10 @@ impl Job {
         intent: &Intent,
         header: Header,
     ) -> Result<()> {
-        self.write_intent(volume, intent).await?;
+        self.write_intent(intent).await?;
         self.copy_chunks(volume, old, &intent.new).await?;
         self.commit(volume, &intent.new, header).await?;
-        self.remove_old_map(volume, intent).await?;
+        self.remove_old_map(intent).await?;
         self.remove_intent(intent).await
     }
 

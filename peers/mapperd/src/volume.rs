@@ -50,8 +50,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// A record of its own; the shared ones come from [`Table::enter`].
-    pub(crate) fn new(name: VolumeName) -> Volume {
+    fn new(name: VolumeName) -> Volume {
         let tag = volume_tag(&wire(name.as_bytes()));
         Volume {
             name,
@@ -140,29 +139,32 @@ impl Volume {
         self.state.borrow().checked_ns
     }
 
-    pub(crate) fn set_checked(&self, now_ns: u64) {
-        self.state.borrow_mut().checked_ns = now_ns;
-    }
-
     /// A volatile map write was answered.
     pub(crate) fn count_write(&self) {
         self.state.borrow_mut().written += 1;
     }
 
-    /// What a sync that is sent now covers, if one is needed. Err: one has failed before.
-    pub(crate) fn unsynced(&self) -> Result<Option<u64>> {
+    /// Whether map writes may be volatile.
+    pub(crate) fn is_unsynced(&self) -> bool {
         let state = self.state.borrow();
-        match state.sync_failed {
-            Some(errno) => Err(errno),
-            None => Ok((state.written > state.synced).then_some(state.written)),
-        }
+        state.written > state.synced
     }
 
-    /// A sync that covers `written` ended.
-    pub(crate) fn end_sync(&self, written: u64, result: Result<()>) {
+    /// What a sync that is sent now covers. Err: one has failed, and what it lost stays lost.
+    pub(crate) fn to_be_synced(&self) -> Result<u64> {
+        let state = self.state.borrow();
+        state.sync_failed.map_or(Ok(state.written), Err)
+    }
+
+    /// A sync that covers `written`, sent at `sent_ns`, ended.
+    pub(crate) fn end_sync(&self, written: u64, sent_ns: u64, result: Result<()>) {
         let mut state = self.state.borrow_mut();
         match result {
-            Ok(()) => state.synced = state.synced.max(written),
+            _ if state.tenure != Tenure::Held => {}
+            Ok(()) => {
+                state.synced = state.synced.max(written);
+                state.checked_ns = state.checked_ns.max(sent_ns);
+            }
             Err(errno) => state.sync_failed = Some(errno),
         }
     }

@@ -74,6 +74,7 @@ struct Shared {
 
 impl Ring {
     /// A ring with room for `entries` submissions at once (more are submitted in several calls).
+    /// Belongs to the calling thread; a process that daemonises makes it after its last fork.
     pub fn new(entries: u32) -> io::Result<Ring> {
         let uring = build(entries).map_err(RingError)?;
         // Where the table cannot be had, only `hold_file` fails.

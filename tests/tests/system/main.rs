@@ -1,3 +1,4 @@
 //! The system tests, in one program.
 
+mod embedded;
 mod simulation;
