@@ -25,6 +25,9 @@ use reactor::{Handler, opcode};
 use std::ops::Range;
 use std::rc::Rc;
 
+/// Completions that are taken at once before the list of them has to grow.
+const COMPLETIONS: usize = 256;
+
 /// The driver over files.
 pub struct Filed {
     core: Rc<Core>,
@@ -59,7 +62,7 @@ impl Filed {
             core,
             slots: Vec::new(),
             free: Vec::new(),
-            completions: Vec::new(),
+            completions: Vec::with_capacity(COMPLETIONS),
             in_flight: 0,
             id,
         }

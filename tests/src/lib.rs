@@ -1,5 +1,11 @@
 //! What the system tests share.
 //!
-//! - [`sim`]: a node, its clients and its deaths in one thread, in virtual time, from one seed.
+//! - [`sim`]: a node, its clients and its deaths in one thread, in virtual time, from one seed;
+//! - [`real`]: a node of real processes, in a folder of its own;
+//! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
+//! - [`windows`]: in which windows of a request's life a process was when it was killed.
 
+pub mod real;
 pub mod sim;
+pub mod verifier;
+pub mod windows;

@@ -44,7 +44,9 @@ pub struct Member {
     pub start_time: AtomicU64,
     /// Zero-padded name, for display.
     pub name: [AtomicU64; 4],
-    spare: [AtomicU64; 2],
+    /// Operations that a driver has for this seat, for display.
+    busy: AtomicU64,
+    spare: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -74,6 +76,18 @@ impl Member {
             .take_while(|&b| b != 0)
             .collect();
         bytes.escape_ascii().to_string()
+    }
+}
+
+impl Member {
+    /// How many operations a driver has for this seat, as it last said: for display.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Says how many operations a driver has.
+    pub(crate) fn show_busy(&self, count: u64) {
+        self.busy.store(count, Ordering::Relaxed);
     }
 }
 

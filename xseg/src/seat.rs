@@ -595,6 +595,11 @@ impl Seat {
         self.segment(PRIVATE)?.marks().get(index as usize)
     }
 
+    /// Shows how many operations the driver behind this seat has: for reports.
+    pub fn show_busy(&self, count: usize) {
+        self.members(|m| m.show_busy(count as u64));
+    }
+
     // ---- buffers ----
 
     /// Takes a buffer of at least `len` bytes in `region`; exactly `len` of it are addressed.

@@ -180,6 +180,12 @@ impl Blocker {
             step,
         });
         self.driver.submit(OpId(index as u64), op);
+        self.show_busy();
+    }
+
+    fn show_busy(&self) {
+        let busy = self.flights.len() - self.free.len();
+        self.desk.with_seat(|seat| seat.show_busy(busy));
     }
 
     /// The first operation for a request: its own, or a look at the lock that it needs.
@@ -252,6 +258,7 @@ impl Blocker {
             return;
         };
         self.free.push(index);
+        self.show_busy();
         match flight.step {
             Step::Own => self.finish_own(flight, done),
             Step::Relock => self.finish_relock(flight, done),

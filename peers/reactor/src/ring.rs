@@ -34,6 +34,9 @@ const NOBODY: u64 = 0xffff;
 /// Files that [`Ring::hold_file`] can keep.
 const HELD_FILES: u32 = 8;
 
+/// Completions that an inbox holds before it has to grow.
+const INBOX: usize = 256;
+
 /// Why there is no ring.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -93,7 +96,7 @@ impl Ring {
 
     /// A new consumer of completions.
     pub fn handler(&self) -> Handler {
-        let inbox = Rc::new(RefCell::new(Inbox::new()));
+        let inbox = Rc::new(RefCell::new(Inbox::with_capacity(INBOX)));
         let mut inboxes = self.shared.inboxes.borrow_mut();
         inboxes.push(inbox.clone());
         let number = inboxes.len() as u64;

@@ -1,4 +1,5 @@
 //! The system tests, in one program.
 
 mod embedded;
+mod kills;
 mod simulation;

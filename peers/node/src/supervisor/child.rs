@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -218,7 +219,10 @@ impl Child {
             // What can't be removed is found, and reported, at the next start.
             let _ = pids::remove_stale(file, Some(living.pid));
         }
-        if living.since.elapsed() < SOON {
+        // Killed by somebody while it served: it did nothing wrong, and is started at once.
+        let killed = self.state == ProcessState::Running
+            && status.is_some_and(|s| s.signal() == Some(libc::SIGKILL));
+        if living.since.elapsed() < SOON && !killed {
             self.quick_deaths += 1;
         } else {
             self.quick_deaths = 0;
@@ -243,7 +247,6 @@ impl Child {
 }
 
 fn describe(status: Option<ExitStatus>) -> String {
-    use std::os::unix::process::ExitStatusExt;
     let Some(status) = status else {
         return "it is gone".into();
     };
