@@ -44,7 +44,10 @@ impl Facts {
             memory_mib: memory_mib(),
             revision: revision(),
             clock_ns: clock_ns(),
-            filesystems: dirs.iter().map(|d| (d.display().to_string(), filesystem(d))).collect(),
+            filesystems: dirs
+                .iter()
+                .map(|d| (d.display().to_string(), filesystem(d)))
+                .collect(),
             programs: programs.map(|p| (p.to_owned(), version(p))).into(),
             seed,
         }
@@ -64,19 +67,28 @@ fn field(path: &str, name: &str) -> Option<String> {
 
 fn memory_mib() -> u64 {
     let kib = field("/proc/meminfo", "MemTotal");
-    kib.and_then(|text| text.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    kib.and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then(|| text.lines().next().unwrap_or("").trim().to_owned())
+    output
+        .status
+        .success()
+        .then(|| text.lines().next().unwrap_or("").trim().to_owned())
 }
 
 fn revision() -> String {
     let revision = output("git", &["rev-parse", "--short", "HEAD"]);
     let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]);
-    let plus = if changed.is_some_and(|text| !text.is_empty()) { "+" } else { "" };
+    let plus = if changed.is_some_and(|text| !text.is_empty()) {
+        "+"
+    } else {
+        ""
+    };
     revision.map_or("unknown".into(), |revision| revision + plus)
 }
 
@@ -96,7 +108,9 @@ fn clock_ns() -> f64 {
 
 /// The type of the filesystem that `dir` is on.
 pub fn filesystem(dir: &Path) -> String {
-    let Ok(stat) = statfs(dir) else { return "unknown".into() };
+    let Ok(stat) = statfs(dir) else {
+        return "unknown".into();
+    };
     let magic = stat.filesystem_type().0;
     let name = match magic as u32 {
         0xef53 => "ext4",

@@ -7,14 +7,23 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Does `work` on the NBD export at `uri` (`size` bytes of it) for `budget`.
-pub fn run(uri: &str, size: u64, work: &Work, seed: u64, budget: Duration) -> Result<Turn, Trouble> {
+pub fn run(
+    uri: &str,
+    size: u64,
+    work: &Work,
+    seed: u64,
+    budget: Duration,
+) -> Result<Turn, Trouble> {
     let output = Command::new("fio")
         .args(arguments(uri, size, work, seed, budget))
         .output()
         .map_err(|why| Trouble::Missing(format!("fio: {why}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Trouble::Failed(format!("fio: {}", text.lines().next().unwrap_or(""))));
+        return Err(Trouble::Failed(format!(
+            "fio: {}",
+            text.lines().next().unwrap_or("")
+        )));
     }
     // The engine prints a greeting before the JSON.
     let text = String::from_utf8_lossy(&output.stdout);
@@ -45,7 +54,11 @@ fn turn(json: &str, write: bool) -> Option<Turn> {
     let side = &report["jobs"][0][if write { "write" } else { "read" }];
     let (ops, rate) = (side["total_ios"].as_u64()?, side["iops"].as_f64()?);
     let percentile = |p: &str| side["clat_ns"]["percentile"][p].as_f64().map(|ns| ns / 1e3);
-    let quantiles_us = [percentile("50.000000")?, percentile("99.000000")?, percentile("99.900000")?];
+    let quantiles_us = [
+        percentile("50.000000")?,
+        percentile("99.000000")?,
+        percentile("99.900000")?,
+    ];
     Some(Turn {
         ops,
         elapsed: Duration::from_secs_f64(ops as f64 / rate.max(1e-9)),
@@ -70,8 +83,23 @@ mod tests {
 
     #[test]
     fn the_command_line_says_what_the_work_is() {
-        let work = Work { write: true, random: true, block: 4096, depth: 32 };
-        let line = arguments("nbd+unix:///?socket=/s", 1 << 20, &work, 7, Duration::from_secs(1)).join(" ");
-        assert!(line.contains("--rw=randwrite --bs=4096 --iodepth=32 --size=1048576"), "{line}");
+        let work = Work {
+            write: true,
+            random: true,
+            block: 4096,
+            depth: 32,
+        };
+        let line = arguments(
+            "nbd+unix:///?socket=/s",
+            1 << 20,
+            &work,
+            7,
+            Duration::from_secs(1),
+        )
+        .join(" ");
+        assert!(
+            line.contains("--rw=randwrite --bs=4096 --iodepth=32 --size=1048576"),
+            "{line}"
+        );
     }
 }

@@ -155,13 +155,19 @@ mod tests {
     fn who_did_not_run_is_not_judged() {
         let verdict = Goal::at_least_times("ours", 0.8, "absent").judge("op/s", medians);
         assert_eq!((verdict.met, verdict.figure), (None, None));
-        assert_eq!(Goal::at_least("absent", 1.0, "").judge("op/s", medians).met, None);
+        assert_eq!(
+            Goal::at_least("absent", 1.0, "").judge("op/s", medians).met,
+            None
+        );
     }
 
     #[test]
     fn a_verdict_reads_as_a_line() {
         let verdict = Goal::at_least_times("ours", 0.9, "raw").judge("op/s", medians);
-        assert_eq!(verdict.line(), "MISSED: ours: 0.80, goal at least 0.90 of raw");
+        assert_eq!(
+            verdict.line(),
+            "MISSED: ours: 0.80, goal at least 0.90 of raw"
+        );
     }
 
     #[test]

@@ -118,6 +118,9 @@ mod tests {
         b.record(30);
         b.record(31);
         a.merge(&b);
-        assert_eq!((a.count(), a.quantile(0.0), a.quantile(1.0)), (3, 10.0, 31.0));
+        assert_eq!(
+            (a.count(), a.quantile(0.0), a.quantile(1.0)),
+            (3, 10.0, 31.0)
+        );
     }
 }

@@ -62,7 +62,10 @@ pub struct Lab {
 impl Lab {
     /// A node for several contenders.
     pub fn new(wanted: Wanted) -> Rc<Lab> {
-        Rc::new(Lab { wanted, node: OnceCell::new() })
+        Rc::new(Lab {
+            wanted,
+            node: OnceCell::new(),
+        })
     }
 
     /// What it is to be.
@@ -95,12 +98,20 @@ thread_local! {
 impl Node {
     /// Starts it, and fills its volume.
     pub fn start(wanted: &Wanted) -> Result<Node, Trouble> {
-        let folder = tempfile::Builder::new().prefix("n").tempdir_in(&wanted.parent);
+        let folder = tempfile::Builder::new()
+            .prefix("n")
+            .tempdir_in(&wanted.parent);
         let folder = folder.map_err(Trouble::failed("node's folder"))?;
         let config = configure(wanted, folder.path()).map_err(Trouble::failed("configuration"))?;
         let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
         let processes = start_processes(&config)?;
-        let node = Node { processes, config, ports, size: wanted.volume, _folder: folder };
+        let node = Node {
+            processes,
+            config,
+            ports,
+            size: wanted.volume,
+            _folder: folder,
+        };
         node.fill().map_err(Trouble::failed("filling the volume"))?;
         Ok(node)
     }
@@ -146,13 +157,17 @@ impl Node {
         }
         let client = self.client()?;
         let name = name(VOLUME);
-        client.create(name, self.size).map_err(Trouble::failed("create"))?;
+        client
+            .create(name, self.size)
+            .map_err(Trouble::failed("create"))?;
         let volume = Volume::open(&client, name, Hint::default());
         let volume = volume.map_err(Trouble::failed("open"))?;
         let piece = vec![0x3c; 8 << 20];
         for at in (0..self.size).step_by(piece.len()) {
             let len = (self.size - at).min(piece.len() as u64) as usize;
-            volume.write_at(&piece[..len], at).map_err(Trouble::failed("write"))?;
+            volume
+                .write_at(&piece[..len], at)
+                .map_err(Trouble::failed("write"))?;
         }
         volume.flush().map_err(Trouble::failed("flush"))
     }
@@ -188,7 +203,8 @@ fn configure(wanted: &Wanted, dir: &Path) -> Result<NodeConfig, String> {
         std::fs::write(&file, text + "write_through = True\n").map_err(|why| why.to_string())?;
     }
     let config = NodeConfig::load(&file).map_err(|why| why.to_string())?;
-    let through = |role: &config::Role| matches!(&role.kind, config::RoleKind::Vlmcd(v) if v.write_through);
+    let through =
+        |role: &config::Role| matches!(&role.kind, config::RoleKind::Vlmcd(v) if v.write_through);
     match config.roles.iter().any(through) == wanted.durable {
         true => Ok(config),
         false => Err("write_through did not reach vlmcd".into()),

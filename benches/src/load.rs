@@ -64,8 +64,7 @@ impl Pattern {
 
     /// The next offset.
     #[inline]
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> u64 {
+    pub fn offset(&mut self) -> u64 {
         let at = match &mut self.random {
             Some(random) => random.below(self.blocks),
             None => self.next % self.blocks,
@@ -103,7 +102,9 @@ pub fn run(
     }
     let (mut load, mut turn) = (Load::new(core, port, name, work), Turn::default());
     let outcome = load.turn(&mut turn, pattern, waiting, budget, &mut buffers);
-    buffers.iter().for_each(|buffer| core.give_buffer_back(buffer));
+    buffers
+        .iter()
+        .for_each(|buffer| core.give_buffer_back(buffer));
     outcome.map(|()| turn)
 }
 
@@ -119,7 +120,11 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn new(core: &'a mut Core, port: PortNo, name: Name, work: &Work) -> Load<'a> {
-        let operation = if work.write { Operation::Write } else { Operation::Read };
+        let operation = if work.write {
+            Operation::Write
+        } else {
+            Operation::Read
+        };
         Load {
             core,
             port,
@@ -140,7 +145,7 @@ impl<'a> Load<'a> {
     ) -> Result<(), Trouble> {
         let start = Instant::now();
         for token in 0..self.started.len() {
-            self.send(token, pattern.next(), start, idle);
+            self.send(token, pattern.offset(), start, idle);
         }
         let mut done: Vec<Done> = Vec::with_capacity(self.started.len());
         while self.core.under_way() > 0 {
@@ -155,25 +160,35 @@ impl<'a> Load<'a> {
             let now = Instant::now();
             for one in done.drain(..) {
                 let token = one.token as usize;
-                turn.latencies.record((now - self.started[token]).as_nanos() as u64);
+                turn.latencies
+                    .record((now - self.started[token]).as_nanos() as u64);
                 self.take(one, idle);
                 if now - start < budget && self.failed.is_none() {
-                    self.send(token, pattern.next(), now, idle);
+                    self.send(token, pattern.offset(), now, idle);
                 }
             }
             turn.elapsed = now - start;
         }
         turn.ops = turn.latencies.count();
         match self.failed {
-            Some(errno) => Err(Trouble::failed("request")(std::io::Error::from_raw_os_error(errno))),
+            Some(errno) => Err(Trouble::failed("request")(
+                std::io::Error::from_raw_os_error(errno),
+            )),
             None => Ok(()),
         }
     }
 
     fn send(&mut self, token: usize, offset: u64, now: Instant, idle: &mut Vec<Extent>) {
         self.started[token] = now;
-        let request = Request { offset, size: self.size, ..self.request };
-        if let Err((errno, data)) = self.core.submit(self.port, &request, idle.pop(), token as u64) {
+        let request = Request {
+            offset,
+            size: self.size,
+            ..self.request
+        };
+        if let Err((errno, data)) = self
+            .core
+            .submit(self.port, &request, idle.pop(), token as u64)
+        {
             idle.extend(data);
             self.failed = Some(errno);
         }
@@ -196,22 +211,37 @@ impl<'a> Load<'a> {
 mod tests {
     use super::*;
 
-    const WORK: Work = Work { write: true, random: true, block: 4096, depth: 1 };
+    const WORK: Work = Work {
+        write: true,
+        random: true,
+        block: 4096,
+        depth: 1,
+    };
 
     #[test]
     fn random_offsets_are_aligned_inside_and_everywhere() {
         let mut pattern = Pattern::new(&WORK, 16 * 4096, 5);
-        let seen: std::collections::BTreeSet<u64> = (0..500).map(|_| pattern.next()).collect();
+        let seen: std::collections::BTreeSet<u64> = (0..500).map(|_| pattern.offset()).collect();
         let all: Vec<u64> = (0..16).map(|n| n * 4096).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
     }
 
     #[test]
     fn sequential_offsets_begin_again_at_the_end() {
-        let work = Work { random: false, block: 512 << 10, ..WORK };
+        let work = Work {
+            random: false,
+            block: 512 << 10,
+            ..WORK
+        };
         let mut pattern = Pattern::new(&work, 1 << 20, 5);
-        let offsets: Vec<u64> = (0..3).map(|_| pattern.next()).collect();
+        let offsets: Vec<u64> = (0..3).map(|_| pattern.offset()).collect();
         assert_eq!(offsets, [0, 512 << 10, 0]);
-        assert_eq!((work.slug(), work.title()), ("seqwrite-512k-qd1".into(), "512k sequential write, depth 1".into()));
+        assert_eq!(
+            (work.slug(), work.title()),
+            (
+                "seqwrite-512k-qd1".into(),
+                "512k sequential write, depth 1".into()
+            )
+        );
     }
 }

@@ -69,8 +69,12 @@ fn main() -> ExitCode {
 fn measure(cli: &Cli) -> std::io::Result<()> {
     std::fs::create_dir_all(&cli.dir)?;
     let seed = cli.seed.unwrap_or_else(seed_from_clock);
-    let disk = tempfile::Builder::new().prefix("disk-").tempdir_in(&cli.dir)?;
-    let memory = tempfile::Builder::new().prefix("archip-bench-").tempdir_in("/dev/shm")?;
+    let disk = tempfile::Builder::new()
+        .prefix("disk-")
+        .tempdir_in(&cli.dir)?;
+    let memory = tempfile::Builder::new()
+        .prefix("archip-bench-")
+        .tempdir_in("/dev/shm")?;
     let setting = Setting {
         quick: cli.quick,
         disk: std::path::absolute(disk.path())?,
@@ -138,5 +142,7 @@ fn plan(cli: &Cli, seed: u64) -> Plan {
 }
 
 fn seed_from_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_secs())
 }

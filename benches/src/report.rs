@@ -97,9 +97,17 @@ mod tests {
         assert_eq!(json["cases"][0]["figures"][0]["spread"]["median"], 2.0);
         assert_eq!(json["facts"]["seed"], 9);
         let text = read("report.txt");
-        let wanted = ["A question", "one hop", "MISSED: ours", "no such program", "nbd: no server"];
+        let wanted = [
+            "A question",
+            "one hop",
+            "MISSED: ours",
+            "no such program",
+            "nbd: no server",
+        ];
         assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
         let svg = read("suite-case.svg");
-        assert!(svg.contains("ours") && svg.contains("A question") && svg.contains("&lt;theirs&gt;"));
+        assert!(
+            svg.contains("ours") && svg.contains("A question") && svg.contains("&lt;theirs&gt;")
+        );
     }
 }

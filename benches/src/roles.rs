@@ -95,7 +95,10 @@ pub fn play(role: &Role) -> io::Result<()> {
         }
         Role::Bell { ask, answer, cpu } => {
             pin(*cpu)?;
-            let pair = Pair { ask: inherit(*ask), answer: inherit(*answer) };
+            let pair = Pair {
+                ask: inherit(*ask),
+                answer: inherit(*answer),
+            };
             ready()?;
             pair.answer()
         }
@@ -107,7 +110,11 @@ pub fn play(role: &Role) -> io::Result<()> {
             hold(&segment_socket(&config), region)
         }
         Role::Peers { config, process } => peers(config, process),
-        Role::Echo { socket, cpu, spin_us } => {
+        Role::Echo {
+            socket,
+            cpu,
+            spin_us,
+        } => {
             pin(*cpu)?;
             echo(socket, Duration::from_micros(*spin_us))
         }
@@ -115,7 +122,9 @@ pub fn play(role: &Role) -> io::Result<()> {
 }
 
 fn ready() -> io::Result<()> {
-    let fd = std::env::var(READY_FD).ok().and_then(|text| text.parse().ok());
+    let fd = std::env::var(READY_FD)
+        .ok()
+        .and_then(|text| text.parse().ok());
     File::from(inherit(fd.ok_or(io::ErrorKind::NotFound)?)).write_all(READY)
 }
 
@@ -177,7 +186,10 @@ fn echo(socket: &Path, spin: Duration) -> io::Result<()> {
         for event in events.drain(..) {
             match event {
                 Event::Request(incoming) => {
-                    let size = joined.seat.read(&incoming).map_or(0, |request| request.size);
+                    let size = joined
+                        .seat
+                        .read(&incoming)
+                        .map_or(0, |request| request.size);
                     joined.seat.answer(incoming, Answer::served(size));
                 }
                 Event::Reply(ticket, _) => joined.seat.release(ticket),
@@ -213,8 +225,14 @@ impl Sleeper {
     /// For the bell of `seat`.
     pub fn new(seat: &Seat) -> io::Result<Sleeper> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let bell = seat.bells().descriptor(seat.no()).ok_or(io::ErrorKind::Unsupported)?;
-        epoll.add(bell, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+        let bell = seat
+            .bells()
+            .descriptor(seat.no())
+            .ok_or(io::ErrorKind::Unsupported)?;
+        epoll.add(
+            bell,
+            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
+        )?;
         Ok(Sleeper(epoll))
     }
 
@@ -297,7 +315,9 @@ impl Played {
         drop(theirs);
         let played = Played(child?);
         let mut word = Vec::new();
-        File::from(ours).take(READY.len() as u64).read_to_end(&mut word)?;
+        File::from(ours)
+            .take(READY.len() as u64)
+            .read_to_end(&mut word)?;
         match word == READY {
             true => Ok(played),
             false => Err(io::Error::other("it ended before it was ready")),
@@ -340,7 +360,11 @@ impl Drop for Played {
 }
 
 fn keep_on_exec(fds: &[BorrowedFd<'_>], keep: bool) -> io::Result<()> {
-    let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    let flags = if keep {
+        FdFlag::empty()
+    } else {
+        FdFlag::FD_CLOEXEC
+    };
     for fd in fds {
         fcntl(fd, FcntlArg::F_SETFD(flags))?;
     }

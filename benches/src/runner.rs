@@ -84,7 +84,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn attempt<T>(&mut self, what: impl FnOnce(&mut dyn Contender) -> Result<T, Trouble>) -> Option<T> {
+    fn attempt<T>(
+        &mut self,
+        what: impl FnOnce(&mut dyn Contender) -> Result<T, Trouble>,
+    ) -> Option<T> {
         if self.trouble.is_some() {
             return None;
         }
@@ -112,7 +115,11 @@ impl Entry {
     fn cpu_now(&self) -> Option<Duration> {
         let mut pids = self.contender.helpers()?;
         pids.push(std::process::id());
-        Some(pids.into_iter().filter_map(|pid| usage::processor(pid).ok()).sum())
+        Some(
+            pids.into_iter()
+                .filter_map(|pid| usage::processor(pid).ok())
+                .sum(),
+        )
     }
 }
 
@@ -172,7 +179,9 @@ pub fn run(case: Case, plan: &Plan) -> Outcome {
 fn fold(name: &str) -> u64 {
     let prime = 0x0100_0000_01b3;
     let start = 0xcbf2_9ce4_8422_2325;
-    name.bytes().fold(start, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(prime))
+    name.bytes().fold(start, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(prime)
+    })
 }
 
 fn figures(entry: &Entry, metric: Metric) -> Figures {
@@ -184,9 +193,16 @@ fn figures(entry: &Entry, metric: Metric) -> Figures {
         .map(|turn| Metric::Rate.of(turn))
         .collect();
     let mut all = Histogram::default();
-    entry.turns.iter().for_each(|turn| all.merge(&turn.latencies));
+    entry
+        .turns
+        .iter()
+        .for_each(|turn| all.merge(&turn.latencies));
     let us = |q| all.quantile(q) / 1e3;
-    let told: Vec<[f64; 3]> = entry.turns.iter().filter_map(|turn| turn.quantiles_us).collect();
+    let told: Vec<[f64; 3]> = entry
+        .turns
+        .iter()
+        .filter_map(|turn| turn.quantiles_us)
+        .collect();
     let told_median = |at: usize| {
         let column: Vec<f64> = told.iter().map(|us| us[at]).collect();
         Spread::of(&column).map_or(0.0, |s| s.median)
@@ -202,7 +218,10 @@ fn figures(entry: &Entry, metric: Metric) -> Figures {
         rounds,
         rate: Spread::of(&rates).map(|s| s.median),
         latency_us,
-        cpu_us: entry.cpu.filter(|_| ops > 0).map(|cpu| cpu.as_secs_f64() * 1e6 / ops as f64),
+        cpu_us: entry
+            .cpu
+            .filter(|_| ops > 0)
+            .map(|cpu| cpu.as_secs_f64() * 1e6 / ops as f64),
         trouble: entry.trouble.as_ref().map(Trouble::to_string),
     }
 }
@@ -227,7 +246,13 @@ mod tests {
     impl Fake {
         fn new(name: &'static str, rate: u64, log: &Log) -> Fake {
             let log = log.clone();
-            Fake { name, rate, fails_at: None, log, turns: 0 }
+            Fake {
+                name,
+                rate,
+                fails_at: None,
+                log,
+                turns: 0,
+            }
         }
     }
 
@@ -245,7 +270,12 @@ mod tests {
             let ops = self.rate * budget.as_secs();
             let mut latencies = Histogram::default();
             latencies.record(1_000_000_000 / self.rate);
-            Ok(Turn { ops, elapsed: budget, latencies, ..Turn::default() })
+            Ok(Turn {
+                ops,
+                elapsed: budget,
+                latencies,
+                ..Turn::default()
+            })
         }
 
         fn teardown(&mut self) {
@@ -255,7 +285,13 @@ mod tests {
 
     fn plan() -> Plan {
         let (turn, stop) = (Duration::from_secs(2), Arc::default());
-        Plan { rounds: 6, turn, warm_up: Duration::ZERO, seed: 3, stop }
+        Plan {
+            rounds: 6,
+            turn,
+            warm_up: Duration::ZERO,
+            seed: 3,
+            stop,
+        }
     }
 
     fn case() -> Case {
@@ -265,7 +301,12 @@ mod tests {
     #[test]
     fn every_round_has_one_turn_of_each_and_the_order_varies() {
         let log = Log::default();
-        let outcome = run(case().with(Fake::new("a", 10, &log)).with(Fake::new("b", 20, &log)), &plan());
+        let outcome = run(
+            case()
+                .with(Fake::new("a", 10, &log))
+                .with(Fake::new("b", 20, &log)),
+            &plan(),
+        );
         assert_eq!(outcome.figures[1].spread.unwrap().median, 20.0);
         assert_eq!(outcome.figures[0].rounds.len(), 6);
         let log = log.borrow();
@@ -291,7 +332,13 @@ mod tests {
         let mut failing = Fake::new("a", 10, &log);
         failing.fails_at = Some(3);
         let goal = Goal::at_least_times("b", 1.5, "a");
-        let outcome = run(case().with(failing).with(Fake::new("b", 20, &log)).wants(goal), &plan());
+        let outcome = run(
+            case()
+                .with(failing)
+                .with(Fake::new("b", 20, &log))
+                .wants(goal),
+            &plan(),
+        );
         assert_eq!(outcome.figures[0].trouble.as_deref(), Some("no more"));
         assert_eq!(outcome.figures[0].rounds.len(), 2);
         assert_eq!(outcome.figures[1].rounds.len(), 6);

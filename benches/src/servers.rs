@@ -37,7 +37,11 @@ impl Server {
         let folder = folder()?;
         let socket = folder.path().join("nbd.sock");
         let mut command = Command::new(ours("archip-nbd-null")?);
-        command.arg("--socket").arg(&socket).arg("--size").arg(size.to_string());
+        command
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--size")
+            .arg(size.to_string());
         Server::start(command, folder, || at(&socket, "null"))
     }
 
@@ -45,10 +49,17 @@ impl Server {
     pub fn archip(node: &Node) -> Result<Server, Trouble> {
         let config = node.config();
         let mut command = Command::new(ours("archip-nbd")?);
-        command.arg("--foreground").arg("--config").arg(&config.file);
-        command.arg("--volume").arg(String::from_utf8_lossy(VOLUME).as_ref());
+        command
+            .arg("--foreground")
+            .arg("--config")
+            .arg(&config.file);
+        command
+            .arg("--volume")
+            .arg(String::from_utf8_lossy(VOLUME).as_ref());
         let mapped = config.archipelago.run_dir.join("mapped");
-        Server::start(command, folder()?, || at(&socket_below(&mapped)?, &String::from_utf8_lossy(VOLUME)))
+        Server::start(command, folder()?, || {
+            at(&socket_below(&mapped)?, &String::from_utf8_lossy(VOLUME))
+        })
     }
 
     /// nbdkit's file plugin, through the page cache.
@@ -56,7 +67,12 @@ impl Server {
         let folder = folder()?;
         let socket = folder.path().join("nbd.sock");
         let mut command = Command::new("nbdkit");
-        command.arg("--foreground").arg("--unix").arg(&socket).arg("file").arg(file);
+        command
+            .arg("--foreground")
+            .arg("--unix")
+            .arg(&socket)
+            .arg("file")
+            .arg(file);
         Server::start(command, folder, || at(&socket, ""))
     }
 
@@ -65,20 +81,34 @@ impl Server {
         let folder = folder()?;
         let socket = folder.path().join("nbd.sock");
         let mut command = Command::new("qemu-nbd");
-        command.args(["--persistent", "--format", format, "--socket"]).arg(&socket);
-        command.args(if direct { ["--cache=none", "--aio=native"] } else { ["--cache=writeback", "--aio=threads"] });
+        command
+            .args(["--persistent", "--format", format, "--socket"])
+            .arg(&socket);
+        command.args(if direct {
+            ["--cache=none", "--aio=native"]
+        } else {
+            ["--cache=writeback", "--aio=threads"]
+        });
         command.arg(file);
         Server::start(command, folder, || at(&socket, ""))
     }
 
-    fn start(mut command: Command, folder: TempDir, uri: impl Fn() -> Option<String>) -> Result<Server, Trouble> {
+    fn start(
+        mut command: Command,
+        folder: TempDir,
+        uri: impl Fn() -> Option<String>,
+    ) -> Result<Server, Trouble> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().map_err(|why| match why.kind() {
             std::io::ErrorKind::NotFound => Trouble::Missing(format!("{program} is not installed")),
             _ => Trouble::Failed(format!("{program}: {why}")),
         })?;
-        let mut server = Server { child, uri: String::new(), _folder: folder };
+        let mut server = Server {
+            child,
+            uri: String::new(),
+            _folder: folder,
+        };
         let start = Instant::now();
         while start.elapsed() < READY_WITHIN {
             if let Some(uri) = uri() {
@@ -86,7 +116,9 @@ impl Server {
                 return Ok(server);
             }
             if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(Trouble::Failed(format!("{program} ended before it listened: {status}")));
+                return Err(Trouble::Failed(format!(
+                    "{program} ended before it listened: {status}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -117,7 +149,10 @@ fn ours(name: &str) -> Result<PathBuf, Trouble> {
     let file = own.with_file_name(name);
     match file.is_file() {
         true => Ok(file),
-        false => Err(Trouble::Missing(format!("{name} is not beside {}", own.display()))),
+        false => Err(Trouble::Missing(format!(
+            "{name} is not beside {}",
+            own.display()
+        ))),
     }
 }
 
@@ -129,8 +164,13 @@ fn at(socket: &Path, export: &str) -> Option<String> {
 
 /// The NBD socket of the only mapped volume below `mapped`.
 fn socket_below(mapped: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(mapped).ok()?.flatten().map(|entry| entry.path());
-    folders.map(|folder| folder.join("nbd.sock")).find(|socket| socket.exists())
+    let folders = std::fs::read_dir(mapped)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    folders
+        .map(|folder| folder.join("nbd.sock"))
+        .find(|socket| socket.exists())
 }
 
 /// For a socket: a path that is short enough for one.
@@ -144,7 +184,11 @@ pub fn image(dir: &Path, whom: &str, format: &str, size: u64) -> Result<PathBuf,
     if image.exists() {
         return Ok(image);
     }
-    let raw = if format == "raw" { image.clone() } else { image.with_extension("source") };
+    let raw = if format == "raw" {
+        image.clone()
+    } else {
+        image.with_extension("source")
+    };
     crate::raw::file::fill(&raw, size).map_err(Trouble::failed("image"))?;
     if format != "raw" {
         convert(&raw, format, &image)?;
@@ -155,8 +199,13 @@ pub fn image(dir: &Path, whom: &str, format: &str, size: u64) -> Result<PathBuf,
 
 fn convert(raw: &Path, format: &str, image: &Path) -> Result<(), Trouble> {
     let mut command = Command::new("qemu-img");
-    command.args(["convert", "-f", "raw", "-O", format]).arg(raw).arg(image);
-    let status = command.status().map_err(|why| Trouble::Missing(format!("qemu-img: {why}")))?;
+    command
+        .args(["convert", "-f", "raw", "-O", format])
+        .arg(raw)
+        .arg(image);
+    let status = command
+        .status()
+        .map_err(|why| Trouble::Missing(format!("qemu-img: {why}")))?;
     match status.success() {
         true => Ok(()),
         false => Err(Trouble::Failed(format!("qemu-img: {status}"))),

@@ -47,7 +47,13 @@ mod tests {
     #[test]
     fn five_rounds_are_their_own_five_numbers() {
         let spread = Spread::of(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
-        let five = [spread.min, spread.p25, spread.median, spread.p75, spread.max];
+        let five = [
+            spread.min,
+            spread.p25,
+            spread.median,
+            spread.p75,
+            spread.max,
+        ];
         assert_eq!(five, [1.0, 2.0, 3.0, 4.0, 5.0]);
     }
 

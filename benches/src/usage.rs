@@ -14,11 +14,16 @@ pub fn processor(pid: u32) -> io::Result<Duration> {
 
 /// Private memory of `pid` in KiB: its share of every mapping (Pss) but the segment's.
 pub fn private_kib(pid: u32) -> io::Result<u64> {
-    Ok(private_of(&std::fs::read_to_string(format!("/proc/{pid}/smaps"))?))
+    Ok(private_of(&std::fs::read_to_string(format!(
+        "/proc/{pid}/smaps"
+    ))?))
 }
 
 fn first_number(text: &str) -> u64 {
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+    text.split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The name that the segment's memfds go by.

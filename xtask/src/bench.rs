@@ -39,7 +39,10 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     if !build.status()?.success() {
         return Ok(false);
     }
-    Ok(Command::new(program()).args(arguments(options)).status()?.success())
+    Ok(Command::new(program())
+        .args(arguments(options))
+        .status()?
+        .success())
 }
 
 /// What cargo has just built.

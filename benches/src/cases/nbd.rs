@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-const SKETCH: &str = "fio's own cost decides the ceiling: 2 socket calls and 2 wake-ups, about 20 us \
+const SKETCH: &str =
+    "fio's own cost decides the ceiling: 2 socket calls and 2 wake-ups, about 20 us \
 at depth 1, 6 us each at depth 32
 ours on top: 1 copy (socket to segment), 2 to 4 messages of the segment, one io_uring operation: 5 \
 to 10 us at depth 1; deep, they overlap with fio's own work as long as there is a second processor";
@@ -32,12 +33,31 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
     for direct in [false, true] {
         let labs = Shape::BOTH.map(|shape| {
             let parent = setting.disk.clone();
-            Lab::new(Wanted { parent, shape, direct, durable: false, volume: size })
+            Lab::new(Wanted {
+                parent,
+                shape,
+                direct,
+                durable: false,
+                volume: size,
+            })
         });
         for write in [false, true] {
             for &depth in depths {
-                let work = Work { write, random: true, block: 4096, depth };
-                let seat = |kind| Nbd { kind, dir: setting.disk.clone(), size, direct, work, seed: setting.seed, server: None };
+                let work = Work {
+                    write,
+                    random: true,
+                    block: 4096,
+                    depth,
+                };
+                let seat = |kind| Nbd {
+                    kind,
+                    dir: setting.disk.clone(),
+                    size,
+                    direct,
+                    work,
+                    seed: setting.seed,
+                    server: None,
+                };
                 cases.push(case(work, direct, &labs, seat));
             }
         }
@@ -48,7 +68,12 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
 fn case(work: Work, direct: bool, labs: &[Rc<Lab>; 2], seat: impl Fn(Kind) -> Nbd) -> Case {
     let cache = if direct { "direct" } else { "cached" };
     let title = format!("NBD, {cache}: {}", work.title());
-    let mut case = Case::new(format!("nbd/{cache}-{}", work.slug()), title, SKETCH, Metric::Rate);
+    let mut case = Case::new(
+        format!("nbd/{cache}-{}", work.slug()),
+        title,
+        SKETCH,
+        Metric::Rate,
+    );
     for lab in labs {
         let ours = seat(Kind::Ours(lab.clone()));
         if work.depth == 32 {
@@ -62,7 +87,9 @@ fn case(work: Work, direct: bool, labs: &[Rc<Lab>; 2], seat: impl Fn(Kind) -> Nb
         // nbdkit's file plugin knows no O_DIRECT.
         case = case.with(seat(Kind::Nbdkit));
     }
-    case.with(seat(Kind::Qemu("raw"))).with(seat(Kind::Qemu("qcow2"))).with(seat(Kind::Null))
+    case.with(seat(Kind::Qemu("raw")))
+        .with(seat(Kind::Qemu("qcow2")))
+        .with(seat(Kind::Null))
 }
 
 enum Kind {
@@ -122,7 +149,10 @@ impl Contender for Nbd {
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let server = self.server.as_ref().ok_or(Trouble::Failed("no server".into()))?;
+        let server = self
+            .server
+            .as_ref()
+            .ok_or(Trouble::Failed("no server".into()))?;
         fio::run(server.uri(), self.size, &self.work, self.seed, budget)
     }
 

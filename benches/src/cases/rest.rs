@@ -23,18 +23,37 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
     let labs = Shape::BOTH.map(|shape| {
         let parent = setting.memory.clone();
         let volume = 64 << 20;
-        Lab::new(Wanted { parent, shape, direct: false, durable: false, volume })
+        Lab::new(Wanted {
+            parent,
+            shape,
+            direct: false,
+            durable: false,
+            volume,
+        })
     });
     let wait = Duration::from_secs(if setting.quick { 5 } else { 10 });
-    let title = format!("an idle node: utime + stime of all its processes over {} s", wait.as_secs());
+    let title = format!(
+        "an idle node: utime + stime of all its processes over {} s",
+        wait.as_secs()
+    );
     let mut idle = Case::new("rest/idle", title, IDLE, Metric::Value("ms"));
     let title = "private memory of the largest process after 10,000 requests at depth 64";
     let mut memory = Case::new("rest/memory", title, MEMORY, Metric::Value("MiB"));
     for lab in &labs {
-        let ours = Idle { lab: lab.clone(), wait };
-        idle = idle.wants(Goal::at_most(&ours.name(), 10.0, "one tick")).with(ours);
-        let ours = Memory { lab: lab.clone(), seed: setting.seed };
-        memory = memory.wants(Goal::at_most(&ours.name(), 20.0, "each process")).with(ours);
+        let ours = Idle {
+            lab: lab.clone(),
+            wait,
+        };
+        idle = idle
+            .wants(Goal::at_most(&ours.name(), 10.0, "one tick"))
+            .with(ours);
+        let ours = Memory {
+            lab: lab.clone(),
+            seed: setting.seed,
+        };
+        memory = memory
+            .wants(Goal::at_most(&ours.name(), 20.0, "each process"))
+            .with(ours);
     }
     idle.rounds = Some(1);
     memory.rounds = Some(if setting.quick { 2 } else { 5 });
@@ -46,7 +65,9 @@ fn shape(lab: &Lab) -> &'static str {
 }
 
 fn processor(node: &Node) -> Result<Duration, Trouble> {
-    node.pids().map(|pid| usage::processor(pid).map_err(Trouble::failed("processor time"))).sum()
+    node.pids()
+        .map(|pid| usage::processor(pid).map_err(Trouble::failed("processor time")))
+        .sum()
 }
 
 struct Idle {
@@ -67,7 +88,9 @@ impl Contender for Idle {
         let node = self.lab.node()?;
         let before = processor(node)?;
         std::thread::sleep(self.wait);
-        Ok(Turn::of_value((processor(node)? - before).as_secs_f64() * 1e3))
+        Ok(Turn::of_value(
+            (processor(node)? - before).as_secs_f64() * 1e3,
+        ))
     }
 }
 
@@ -86,12 +109,27 @@ impl Contender for Memory {
         let (mut core, _connection) = node.core()?;
         let mut done = 0;
         for write in [true, false] {
-            let work = Work { write, random: true, block: 4096, depth: 64 };
+            let work = Work {
+                write,
+                random: true,
+                block: 4096,
+                depth: 64,
+            };
             let mut pattern = Pattern::new(&work, node.volume_size(), self.seed);
             let mut waiting = Waiting::Patient(Default::default());
             while done < REQUESTS / if write { 2 } else { 1 } {
-                let (port, volume, budget) = (node.ports().vlmcd, name(VOLUME), Duration::from_millis(20));
-                done += load::run(&mut core, port, volume, &work, &mut pattern, &mut waiting, budget)?.ops;
+                let (port, volume, budget) =
+                    (node.ports().vlmcd, name(VOLUME), Duration::from_millis(20));
+                done += load::run(
+                    &mut core,
+                    port,
+                    volume,
+                    &work,
+                    &mut pattern,
+                    &mut waiting,
+                    budget,
+                )?
+                .ops;
             }
         }
         let mut most = 0;

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use xseg::Name;
 
-const SKETCH: &str = "raw: create + write 4k + fsync + fsync of the directory: 2 journal commits, 1 unit
+const SKETCH: &str =
+    "raw: create + write 4k + fsync + fsync of the directory: 2 journal commits, 1 unit
 snapshot: source header, source chunks, snapshot chunks, snapshot header in this order: 4 units
 clone: chunks, then header: 2 units; create: the same
 version 2 of the map writes 128 bytes for each 4 MiB: 32 KiB for 1 GiB, 32 MiB for 1 TiB, twice in \
@@ -41,16 +42,42 @@ impl What {
 /// One case for each size.
 pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
     let parent = setting.disk.clone();
-    let lab = Lab::new(Wanted { parent, shape: Shape::One, direct: true, durable: false, volume: 0 });
+    let lab = Lab::new(Wanted {
+        parent,
+        shape: Shape::One,
+        direct: true,
+        durable: false,
+        volume: 0,
+    });
     let case = |size: u64, title: &str| {
         let full = format!("durable create, snapshot and clone of {title}");
         let slug = title.replace(' ', "").to_lowercase();
-        let mut case = Case::new(format!("snapshots/{slug}"), full, SKETCH, Metric::MedianMillis);
-        for (what, most) in [(What::Create, 2.0), (What::Snapshot, 4.0), (What::Clone, 2.0)] {
-            let ours = Ours { lab: lab.clone(), what, size, place: None, count: 0 };
-            case = case.wants(Goal::at_most_times(&ours.name(), most, RAW)).with(ours);
+        let mut case = Case::new(
+            format!("snapshots/{slug}"),
+            full,
+            SKETCH,
+            Metric::MedianMillis,
+        );
+        for (what, most) in [
+            (What::Create, 2.0),
+            (What::Snapshot, 4.0),
+            (What::Clone, 2.0),
+        ] {
+            let ours = Ours {
+                lab: lab.clone(),
+                what,
+                size,
+                place: None,
+                count: 0,
+            };
+            case = case
+                .wants(Goal::at_most_times(&ours.name(), most, RAW))
+                .with(ours);
         }
-        case.with(Raw { dir: setting.disk.clone(), count: 0 })
+        case.with(Raw {
+            dir: setting.disk.clone(),
+            count: 0,
+        })
     };
     Ok(vec![case(1 << 30, "1 GiB"), case(1 << 40, "1 TiB")])
 }
@@ -71,16 +98,21 @@ impl Ours {
         let source = name(format!("source-{gib}-{}", self.what.as_str()).as_bytes());
         let failed = |what: &'static str| Trouble::failed::<client::Error>(what);
         client.create(source, self.size).map_err(failed("create"))?;
-        let volume = client::Volume::open(&client, source, Hint::default()).map_err(failed("open"))?;
+        let volume =
+            client::Volume::open(&client, source, Hint::default()).map_err(failed("open"))?;
         for at in [0, self.size - 4096] {
-            volume.write_at(&[0x77; 4096], at).map_err(failed("write"))?;
+            volume
+                .write_at(&[0x77; 4096], at)
+                .map_err(failed("write"))?;
         }
         volume.flush().map_err(failed("flush"))?;
         if self.what != What::Clone {
             return Ok((client, source));
         }
         let snapshot = name(format!("parent-{gib}").as_bytes());
-        client.snapshot(source, snapshot, Hint::default()).map_err(failed("snapshot"))?;
+        client
+            .snapshot(source, snapshot, Hint::default())
+            .map_err(failed("snapshot"))?;
         Ok((client, snapshot))
     }
 }
@@ -96,7 +128,10 @@ impl Contender for Ours {
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let (client, source) = self.place.clone().ok_or(Trouble::Failed("no volume".into()))?;
+        let (client, source) = self
+            .place
+            .clone()
+            .ok_or(Trouble::Failed("no volume".into()))?;
         repeat(budget, || {
             self.count += 1;
             let text = format!("{}-{}-{}", self.what.as_str(), self.size >> 30, self.count);
@@ -109,7 +144,9 @@ impl Contender for Ours {
             }
             .map_err(Trouble::failed(self.what.as_str()))?;
             let elapsed = start.elapsed();
-            client.remove(new, Hint::default()).map_err(Trouble::failed("removal"))?;
+            client
+                .remove(new, Hint::default())
+                .map_err(Trouble::failed("removal"))?;
             Ok(elapsed)
         })
     }
@@ -120,7 +157,10 @@ impl Contender for Ours {
 }
 
 /// Does something for `budget`, once at least; only what it says it took counts.
-fn repeat(budget: Duration, mut once: impl FnMut() -> Result<Duration, Trouble>) -> Result<Turn, Trouble> {
+fn repeat(
+    budget: Duration,
+    mut once: impl FnMut() -> Result<Duration, Trouble>,
+) -> Result<Turn, Trouble> {
     let (mut latencies, mut spent) = (Histogram::default(), Duration::ZERO);
     let start = Instant::now();
     loop {

@@ -86,9 +86,18 @@ const GROUNDS: [Ground; 5] = [
 /// The original's best row for 4k random work, at depths 1, 16 and 64 (spec/observed.md).
 fn original(ground: &Ground, work: &Work) -> Option<(f64, &'static str)> {
     let rows = match (ground.disk, ground.durable, work.write) {
-        (true, _, true) => ([393.0, 1650.0, 3239.0], "10 x the original, one vlmcd port, ext4"),
-        (true, false, false) => ([373.0, 3036.0, 6785.0], "10 x the original, one vlmcd port, ext4"),
-        (false, false, true) => ([2168.0, 11184.0, 27590.0], "10 x the original, best tuning, tmpfs"),
+        (true, _, true) => (
+            [393.0, 1650.0, 3239.0],
+            "10 x the original, one vlmcd port, ext4",
+        ),
+        (true, false, false) => (
+            [373.0, 3036.0, 6785.0],
+            "10 x the original, one vlmcd port, ext4",
+        ),
+        (false, false, true) => (
+            [2168.0, 11184.0, 27590.0],
+            "10 x the original, best tuning, tmpfs",
+        ),
         _ => return None,
     };
     let at = [1, 16, 64].iter().position(|&depth| depth == work.depth)?;
@@ -96,8 +105,18 @@ fn original(ground: &Ground, work: &Work) -> Option<(f64, &'static str)> {
 }
 
 fn works(durable: bool) -> Vec<Work> {
-    let small = |write, depth| Work { write, random: true, block: 4096, depth };
-    let large = |write| Work { write, random: false, block: 512 << 10, depth: 4 };
+    let small = |write, depth| Work {
+        write,
+        random: true,
+        block: 4096,
+        depth,
+    };
+    let large = |write| Work {
+        write,
+        random: false,
+        block: 512 << 10,
+        depth: 4,
+    };
     let mut works: Vec<Work> = [1, 16, 64].map(|depth| small(true, depth)).into();
     if !durable {
         // Whether writes are durable makes no difference to reads.
@@ -110,11 +129,18 @@ fn works(durable: bool) -> Vec<Work> {
 
 /// Five grounds, and on each the same work.
 pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
-    Ok(GROUNDS.iter().flat_map(|ground| ground_cases(ground, setting)).collect())
+    Ok(GROUNDS
+        .iter()
+        .flat_map(|ground| ground_cases(ground, setting))
+        .collect())
 }
 
 fn ground_cases(ground: &Ground, setting: &Setting) -> Vec<Case> {
-    let parent = if ground.disk { &setting.disk } else { &setting.memory };
+    let parent = if ground.disk {
+        &setting.disk
+    } else {
+        &setting.memory
+    };
     let size = if setting.quick { 64 << 20 } else { 1 << 30 };
     let labs = Shape::BOTH.map(|shape| {
         Lab::new(Wanted {
@@ -127,13 +153,19 @@ fn ground_cases(ground: &Ground, setting: &Setting) -> Vec<Case> {
     });
     let raw = |work| Raw {
         path: parent.join("raw"),
-        mode: Mode { direct: ground.direct, durable: ground.durable },
+        mode: Mode {
+            direct: ground.direct,
+            durable: ground.durable,
+        },
         size,
         file: None,
         pattern: Pattern::new(&work, size, setting.seed),
         work,
     };
-    works(ground.durable).into_iter().map(|work| case(ground, work, &labs, raw(work), setting)).collect()
+    works(ground.durable)
+        .into_iter()
+        .map(|work| case(ground, work, &labs, raw(work), setting))
+        .collect()
 }
 
 fn case(ground: &Ground, work: Work, labs: &[Rc<Lab>; 2], raw: Raw, setting: &Setting) -> Case {
@@ -143,11 +175,18 @@ fn case(ground: &Ground, work: Work, labs: &[Rc<Lab>; 2], raw: Raw, setting: &Se
     };
     let sketch = if work.random { SMALL } else { LARGE };
     let title = format!("volume, {}: {}", ground.title, work.title());
-    let mut case = Case::new(format!("volume/{}-{}", ground.slug, work.slug()), title, sketch, metric);
+    let mut case = Case::new(
+        format!("volume/{}-{}", ground.slug, work.slug()),
+        title,
+        sketch,
+        metric,
+    );
     let floor = raw.name();
     for lab in labs {
         let ours = Ours::new(lab, work, setting.seed);
-        case = case.wants(Goal::at_least_times(&ours.name(), ground.part, &floor)).with(ours);
+        case = case
+            .wants(Goal::at_least_times(&ours.name(), ground.part, &floor))
+            .with(ours);
     }
     if let Some((rate, note)) = original(ground, &work) {
         let best = Ours::new(&labs[0], work, 0).name();
@@ -192,8 +231,19 @@ impl Contender for Ours {
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
         let port = self.lab.node()?.ports().vlmcd;
-        let (core, _) = self.place.as_mut().ok_or(Trouble::Failed("no place at the node".into()))?;
-        load::run(core, port, name(VOLUME), &self.work, &mut self.pattern, &mut self.waiting, budget)
+        let (core, _) = self
+            .place
+            .as_mut()
+            .ok_or(Trouble::Failed("no place at the node".into()))?;
+        load::run(
+            core,
+            port,
+            name(VOLUME),
+            &self.work,
+            &mut self.pattern,
+            &mut self.waiting,
+            budget,
+        )
     }
 
     fn teardown(&mut self) {
@@ -213,7 +263,10 @@ struct Raw {
 impl Contender for Raw {
     fn name(&self) -> String {
         let word = |on, text: &'static str| if on { text } else { "" };
-        let (direct, durable) = (word(self.mode.direct, " O_DIRECT"), word(self.mode.durable, " O_DSYNC"));
+        let (direct, durable) = (
+            word(self.mode.direct, " O_DIRECT"),
+            word(self.mode.durable, " O_DSYNC"),
+        );
         format!("raw file{direct}{durable}, io_uring")
     }
 
@@ -228,7 +281,10 @@ impl Contender for Raw {
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let file = self.file.as_mut().ok_or(Trouble::Failed("no file".into()))?;
+        let file = self
+            .file
+            .as_mut()
+            .ok_or(Trouble::Failed("no file".into()))?;
         file.run(&self.work, &mut self.pattern, budget)
     }
 

@@ -29,7 +29,8 @@ use xseg::{Name, Request};
 const AWAKE: &str = "client --2 lines--> inbox + slot; peer --2 lines--> inbox + slot: 4 to 6 lines \
 of 100 to 160 ns
 0 system calls, 0 copies of data, 0 allocations: 600 to 1,100 ns (raw line: 2 lines, 400 to 650 ns)";
-const ASLEEP: &str = "as awake, and on each side one write to ring and one wait: 4 system calls, as \
+const ASLEEP: &str =
+    "as awake, and on each side one write to ring and one wait: 4 system calls, as \
 the raw eventfd (4)
 two wake-ups of a sleeping core, 5 to 8 us each, decide";
 const DEEP: &str = "the other side is awake: no system call; the lines of one request move while \
@@ -44,17 +45,39 @@ const RAW_BELL: &str = "raw eventfd";
 
 /// Round trips in us at depth 1, and rates deeper.
 pub fn cases(_: &Setting) -> Result<Vec<Case>, Trouble> {
-    let xseg = |manner, depth| Xseg { manner, depth, node: None };
-    let awake = Case::new("xseg/awake-qd1", "round trip, both sides awake", AWAKE, Metric::MedianMicros)
-        .with(xseg(Manner::Awake, 1))
-        .with(xseg(Manner::Shipped, 1))
-        .with(RawLine(None))
-        .wants(Goal::at_most(XSEG_AWAKE, 1.2, "the original: 2.7 us, 272k/s"));
-    let asleep = Case::new("xseg/asleep-qd1", "round trip, both sides sleep", ASLEEP, Metric::MedianMicros)
-        .with(xseg(Manner::Asleep, 1))
-        .with(RawBell(None))
-        .wants(Goal::at_most_times(XSEG_ASLEEP, 1.5, RAW_BELL))
-        .wants(Goal::at_most(XSEG_ASLEEP, 9.9, "the original, on another day: 87k/s"));
+    let xseg = |manner, depth| Xseg {
+        manner,
+        depth,
+        node: None,
+    };
+    let awake = Case::new(
+        "xseg/awake-qd1",
+        "round trip, both sides awake",
+        AWAKE,
+        Metric::MedianMicros,
+    )
+    .with(xseg(Manner::Awake, 1))
+    .with(xseg(Manner::Shipped, 1))
+    .with(RawLine(None))
+    .wants(Goal::at_most(
+        XSEG_AWAKE,
+        1.2,
+        "the original: 2.7 us, 272k/s",
+    ));
+    let asleep = Case::new(
+        "xseg/asleep-qd1",
+        "round trip, both sides sleep",
+        ASLEEP,
+        Metric::MedianMicros,
+    )
+    .with(xseg(Manner::Asleep, 1))
+    .with(RawBell(None))
+    .wants(Goal::at_most_times(XSEG_ASLEEP, 1.5, RAW_BELL))
+    .wants(Goal::at_most(
+        XSEG_ASLEEP,
+        9.9,
+        "the original, on another day: 87k/s",
+    ));
     let deep = |depth, polls: f64, sleeps: f64| {
         let title = format!("throughput, depth {depth}");
         Case::new(format!("xseg/qd{depth}"), title, DEEP, Metric::Rate)
@@ -62,9 +85,18 @@ pub fn cases(_: &Setting) -> Result<Vec<Case>, Trouble> {
             .with(xseg(Manner::Shipped, depth))
             .with(xseg(Manner::Asleep, depth))
             .wants(Goal::at_least(XSEG_AWAKE, polls, "the original, polling"))
-            .wants(Goal::at_least(XSEG_SHIPPED, sleeps, "the original, sleeping"))
+            .wants(Goal::at_least(
+                XSEG_SHIPPED,
+                sleeps,
+                "the original, sleeping",
+            ))
     };
-    Ok(vec![awake, asleep, deep(16, 482e3, 460e3), deep(64, 510e3, 454e3)])
+    Ok(vec![
+        awake,
+        asleep,
+        deep(16, 482e3, 460e3),
+        deep(64, 510e3, 454e3),
+    ])
 }
 
 /// A segment and a client's seat at it.
@@ -137,11 +169,22 @@ impl Contender for Xseg {
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let node = self.node.as_mut().ok_or(Trouble::Failed("no node".into()))?;
+        let node = self
+            .node
+            .as_mut()
+            .ok_or(Trouble::Failed("no node".into()))?;
         let (mine, theirs) = two_cpus();
         let (socket, cpu) = (socket(node.dir.path()), theirs.to_string());
         let spin_us = self.manner.spin().as_micros().to_string();
-        let arguments = ["echo", "--socket", &socket, "--cpu", &cpu, "--spin-us", &spin_us];
+        let arguments = [
+            "echo",
+            "--socket",
+            &socket,
+            "--cpu",
+            &cpu,
+            "--spin-us",
+            &spin_us,
+        ];
         let _echo = Played::start(&arguments.map(str::to_owned), &[])?;
         let _pinned = Pinned::to(mine).map_err(Trouble::failed("pinning"))?;
         trips(&mut node.core, self.depth, self.manner.spin(), budget)
@@ -170,7 +213,9 @@ fn trips(core: &mut Core, depth: usize, spin: Duration, budget: Duration) -> Res
     let mut now = start;
     while core.under_way() > 0 {
         if !spin_for(spin, || core.poll(&mut done)) {
-            sleeper.sleep(core.seat()).map_err(Trouble::failed("bell"))?;
+            sleeper
+                .sleep(core.seat())
+                .map_err(Trouble::failed("bell"))?;
             continue;
         }
         now = Instant::now();
@@ -201,7 +246,13 @@ impl Contender for RawLine {
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
         let line = self.0.as_ref().ok_or(Trouble::Failed("no page".into()))?;
         let (mine, theirs) = two_cpus();
-        let arguments = ["line", "--fd", &number_of(line.file()), "--cpu", &theirs.to_string()];
+        let arguments = [
+            "line",
+            "--fd",
+            &number_of(line.file()),
+            "--cpu",
+            &theirs.to_string(),
+        ];
         let _other = Played::start(&arguments.map(str::to_owned), &[line.file().as_fd()])?;
         let _pinned = Pinned::to(mine).map_err(Trouble::failed("pinning"))?;
         line.ask(budget)
@@ -221,10 +272,21 @@ impl Contender for RawBell {
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let pair = self.0.as_ref().ok_or(Trouble::Failed("no eventfd".into()))?;
+        let pair = self
+            .0
+            .as_ref()
+            .ok_or(Trouble::Failed("no eventfd".into()))?;
         let (mine, theirs) = two_cpus();
         let (ask, answer) = (number_of(&pair.ask), number_of(&pair.answer));
-        let arguments = ["bell", "--ask", &ask, "--answer", &answer, "--cpu", &theirs.to_string()];
+        let arguments = [
+            "bell",
+            "--ask",
+            &ask,
+            "--answer",
+            &answer,
+            "--cpu",
+            &theirs.to_string(),
+        ];
         let fds = [pair.ask.as_fd(), pair.answer.as_fd()];
         let _other = Played::start(&arguments.map(str::to_owned), &fds)?;
         let _pinned = Pinned::to(mine).map_err(Trouble::failed("pinning"))?;

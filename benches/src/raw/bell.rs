@@ -21,7 +21,10 @@ impl Pair {
     /// New ones.
     pub fn create() -> io::Result<Pair> {
         let bell = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map(OwnedFd::from);
-        Ok(Pair { ask: bell()?, answer: bell()? })
+        Ok(Pair {
+            ask: bell()?,
+            answer: bell()?,
+        })
     }
 
     /// Answers until the process is killed.

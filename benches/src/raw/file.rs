@@ -39,16 +39,30 @@ impl RawFile {
         }
         let flags = if mode.direct { libc::O_DIRECT } else { 0 }
             | if mode.durable { libc::O_DSYNC } else { 0 };
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(path)?;
         let mut buffers = MmapMut::map_anon(work.depth * work.block)?;
         buffers.fill(0xa5);
         let ring = IoUring::new(work.depth.next_power_of_two() as u32)?;
-        Ok(RawFile { ring, file, buffers })
+        Ok(RawFile {
+            ring,
+            file,
+            buffers,
+        })
     }
 
     /// Does `work` for `budget`.
-    pub fn run(&mut self, work: &Work, pattern: &mut Pattern, budget: Duration) -> Result<Turn, Trouble> {
-        self.turn(work, pattern, budget).map_err(Trouble::failed("raw file"))
+    pub fn run(
+        &mut self,
+        work: &Work,
+        pattern: &mut Pattern,
+        budget: Duration,
+    ) -> Result<Turn, Trouble> {
+        self.turn(work, pattern, budget)
+            .map_err(Trouble::failed("raw file"))
     }
 
     fn turn(&mut self, work: &Work, pattern: &mut Pattern, budget: Duration) -> io::Result<Turn> {
@@ -56,7 +70,7 @@ impl RawFile {
         let mut started = vec![Instant::now(); work.depth];
         let start = started[0];
         for at in 0..work.depth {
-            self.push(work, at, pattern.next());
+            self.push(work, at, pattern.offset());
         }
         let mut under_way = work.depth;
         let mut failed = None;
@@ -65,8 +79,11 @@ impl RawFile {
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
             };
-            let done: Vec<(u64, i32)> =
-                self.ring.completion().map(|c| (c.user_data(), c.result())).collect();
+            let done: Vec<(u64, i32)> = self
+                .ring
+                .completion()
+                .map(|c| (c.user_data(), c.result()))
+                .collect();
             let now = Instant::now();
             for (at, result) in done {
                 let at = at as usize;
@@ -77,7 +94,7 @@ impl RawFile {
                 }
                 if now - start < budget && failed.is_none() {
                     started[at] = now;
-                    self.push(work, at, pattern.next());
+                    self.push(work, at, pattern.offset());
                     under_way += 1;
                 }
             }
@@ -130,11 +147,18 @@ mod tests {
     fn a_file_is_written_and_read_at_depth() {
         let dir = tempfile::tempdir().unwrap();
         for write in [true, false] {
-            let work = Work { write, random: true, block: 4096, depth: 8 };
+            let work = Work {
+                write,
+                random: true,
+                block: 4096,
+                depth: 8,
+            };
             let mut pattern = Pattern::new(&work, 1 << 20, 1);
             let path = dir.path().join("raw");
             let mut file = RawFile::open(&path, 1 << 20, Mode::default(), &work).unwrap();
-            let turn = file.run(&work, &mut pattern, Duration::from_millis(5)).unwrap();
+            let turn = file
+                .run(&work, &mut pattern, Duration::from_millis(5))
+                .unwrap();
             assert!(turn.ops >= 8 && turn.ops == turn.latencies.count());
             assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
         }

@@ -25,7 +25,11 @@ pub fn draw(outcome: &Outcome) -> Result<String, Drawing> {
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height as u32)).into_drawing_area();
         area.fill(&WHITE).map_err(sentence)?;
-        let most = outcome.figures.iter().filter_map(|f| f.spread).map(|s| s.max);
+        let most = outcome
+            .figures
+            .iter()
+            .filter_map(|f| f.spread)
+            .map(|s| s.max);
         let scale = Scale(most.fold(0.0, f64::max).max(1e-9) * 1.05);
         write(&area, &outcome.title, (12, 12), 18)?;
         axis(&area, outcome, &scale, height - BOTTOM)?;
@@ -55,11 +59,18 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn write(area: &Area<'_>, text: &str, at: (i32, i32), size: i32) -> Result<(), Drawing> {
     let style = ("sans-serif", size).into_font().color(&BLACK);
-    area.draw(&Text::new(text.to_owned(), at, style)).map_err(sentence)
+    area.draw(&Text::new(text.to_owned(), at, style))
+        .map_err(sentence)
 }
 
-fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), style: ShapeStyle) -> Result<(), Drawing> {
-    area.draw(&PathElement::new(vec![from, to], style)).map_err(sentence)
+fn line(
+    area: &Area<'_>,
+    from: (i32, i32),
+    to: (i32, i32),
+    style: ShapeStyle,
+) -> Result<(), Drawing> {
+    area.draw(&PathElement::new(vec![from, to], style))
+        .map_err(sentence)
 }
 
 fn axis(area: &Area<'_>, outcome: &Outcome, scale: &Scale, y: i32) -> Result<(), Drawing> {
@@ -69,8 +80,17 @@ fn axis(area: &Area<'_>, outcome: &Outcome, scale: &Scale, y: i32) -> Result<(),
         line(area, (x, TOP), (x, y), BLACK.mix(0.15).stroke_width(1))?;
         write(area, &number(n), (x - 14, y + 6), 12)?;
     }
-    let better = if outcome.more_is_better { "more" } else { "less" };
-    write(area, &format!("{}, {better} is better", outcome.unit), (LEFT, y + 26), 13)
+    let better = if outcome.more_is_better {
+        "more"
+    } else {
+        "less"
+    };
+    write(
+        area,
+        &format!("{}, {better} is better", outcome.unit),
+        (LEFT, y + 26),
+        13,
+    )
 }
 
 fn contender(area: &Area<'_>, figures: &Figures, scale: &Scale, y: i32) -> Result<(), Drawing> {
@@ -82,11 +102,23 @@ fn contender(area: &Area<'_>, figures: &Figures, scale: &Scale, y: i32) -> Resul
 }
 
 fn rounds(area: &Area<'_>, spread: &Spread, scale: &Scale, y: i32) -> Result<(), Drawing> {
-    let [min, p25, median, p75, max] =
-        [spread.min, spread.p25, spread.median, spread.p75, spread.max].map(|n| scale.x(n));
+    let [min, p25, median, p75, max] = [
+        spread.min,
+        spread.p25,
+        spread.median,
+        spread.p75,
+        spread.max,
+    ]
+    .map(|n| scale.x(n));
     line(area, (min, y), (max, y), BLUE.stroke_width(2))?;
     let corners = [(p25, y - 9), (p75.max(p25 + 1), y + 9)];
-    area.draw(&Rectangle::new(corners, BLUE.mix(0.35).filled())).map_err(sentence)?;
-    line(area, (median, y - 11), (median, y + 11), BLACK.stroke_width(2))?;
+    area.draw(&Rectangle::new(corners, BLUE.mix(0.35).filled()))
+        .map_err(sentence)?;
+    line(
+        area,
+        (median, y - 11),
+        (median, y + 11),
+        BLACK.stroke_width(2),
+    )?;
     write(area, &number(spread.median), (max + 8, y - 7), 13)
 }

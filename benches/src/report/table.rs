@@ -8,7 +8,10 @@ use crate::runner::{Figures, Outcome};
 pub fn facts_table(facts: &Facts) -> String {
     let mut lines = vec![
         format!("kernel      {}", facts.kernel),
-        format!("processor   {} x {}, {} MiB", facts.cpus, facts.processor, facts.memory_mib),
+        format!(
+            "processor   {} x {}, {} MiB",
+            facts.cpus, facts.processor, facts.memory_mib
+        ),
         format!("load before {}", facts.load_before),
         format!("revision    {}", facts.revision),
         format!("clock       {:.0} ns for a reading", facts.clock_ns),
@@ -22,15 +25,37 @@ pub fn facts_table(facts: &Facts) -> String {
 
 /// One case: title, sketch, a row for each contender, a line for each goal.
 pub fn case_table(outcome: &Outcome) -> String {
-    let width = outcome.figures.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
-    let better = if outcome.more_is_better { "more" } else { "less" };
-    let mut text = format!("== {}: {} [{}, {better} is better]\n", outcome.name, outcome.title, outcome.unit);
+    let width = outcome
+        .figures
+        .iter()
+        .map(|f| f.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let better = if outcome.more_is_better {
+        "more"
+    } else {
+        "less"
+    };
+    let mut text = format!(
+        "== {}: {} [{}, {better} is better]\n",
+        outcome.name, outcome.title, outcome.unit
+    );
     for line in outcome.sketch.lines() {
         text += &format!("   sketch: {}\n", line.trim());
     }
     text += &format!(
         "   {:<width$} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}\n",
-        "", "min", "p25", "median", "p75", "max", "op/s", "cpu us/op", "p50 us", "p99 us", "p99.9 us"
+        "",
+        "min",
+        "p25",
+        "median",
+        "p75",
+        "max",
+        "op/s",
+        "cpu us/op",
+        "p50 us",
+        "p99 us",
+        "p99.9 us"
     );
     for figures in &outcome.figures {
         text += &row(figures, width);
