@@ -1,1 +1,17 @@
-//! Placeholder opening; replaced as the crate is built.
+//! The command-line tools of a node (`spec/cli.md`).
+//!
+//! - [`volumes`]: `vlmc`, volumes
+//! - [`node_tool`]: `archipelago`, the node as a whole
+//! - `settings`: the node that a tool works on; `catalogue`: the maps in its storage
+//! - `mapped`, `lock`: volumes that are presented as devices
+//! - `failure`, `term`, `format`: what went wrong, and what people and programs see
+
+mod catalogue;
+mod failure;
+mod format;
+mod lock;
+mod mapped;
+pub mod node_tool;
+mod settings;
+mod term;
+pub mod volumes;

@@ -103,10 +103,12 @@ async fn serve(job: Job, incoming: Incoming) {
 }
 
 async fn operate(job: &Job) -> Result<Reply> {
-    if naming::is_old_name(&job.request.target) {
+    let operation = job.request.operation();
+    let creates = matches!(operation, Some(Operation::Create | Operation::Clone));
+    if naming::is_old_name(&job.request.target) && !creates {
         job.refuse_shadowed().await?;
     }
-    match job.request.operation() {
+    match operation {
         Some(Operation::Ping) => Ok(Reply::done()),
         Some(Operation::Info) => job.info().await,
         Some(Operation::MapRead) => job.map_read().await,

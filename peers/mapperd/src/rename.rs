@@ -61,6 +61,7 @@ impl Job {
             new: new.name().header(),
             old_epoch: found.header.epoch,
             new_epoch: epoch,
+            chunks: found.geometry().chunk_count(),
             purge: false,
         };
         old.forget_map();

@@ -89,9 +89,8 @@ impl Job {
 
     /// An earlier attempt of this request opened `volume` only for itself: the lock goes back.
     async fn end_transient(&self, volume: &Volume) -> Result<()> {
-        let ours = self.mark() & TRANSIENT != 0
-            && !volume.is_held()
-            && self.is_open(volume).await?;
+        let ours =
+            self.mark() & TRANSIENT != 0 && !volume.is_held() && self.is_open(volume).await?;
         if ours {
             self.give_back(volume).await;
         }

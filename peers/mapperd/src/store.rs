@@ -73,7 +73,10 @@ fn is_shortage(errno: i32) -> bool {
 
 impl Job {
     async fn pause(&self) {
-        self.core.timers.sleep_until(self.core.now_ns() + PAUSE_NS).await;
+        self.core
+            .timers
+            .sleep_until(self.core.now_ns() + PAUSE_NS)
+            .await;
     }
 
     async fn scratch(&self, len: u64) -> Result<Scratch> {
@@ -99,7 +102,12 @@ impl Job {
             Side::Blocks => self.core.config.blockerb_port,
         };
         let (address, datalen) = data.map_or_else(Default::default, |d| (d.address(), d.len()));
-        let request = Request { data: address, datalen, root: self.request.root, ..request };
+        let request = Request {
+            data: address,
+            datalen,
+            root: self.request.root,
+            ..request
+        };
         let deadline = self.core.now_ns() + PATIENCE_NS;
         loop {
             let answer = self.core.desk.call(port, &request).await;
@@ -116,7 +124,9 @@ impl Job {
     /// Bytes of the object; `None`: there is none.
     pub(crate) async fn object_size(&self, side: Side, object: &Name) -> Result<Option<u64>> {
         let scratch = self.scratch(8).await?;
-        let asked = self.ask(side, Request::new(Operation::Info, *object), Some(&scratch)).await;
+        let asked = self
+            .ask(side, Request::new(Operation::Info, *object), Some(&scratch))
+            .await;
         match asked {
             Ok(_) => {
                 let bytes = scratch.to_vec();
@@ -135,7 +145,11 @@ impl Job {
         len: u64,
     ) -> Result<Option<Vec<u8>>> {
         let scratch = self.scratch(len).await?;
-        let request = Request { offset, size: len, ..Request::new(Operation::Read, *object) };
+        let request = Request {
+            offset,
+            size: len,
+            ..Request::new(Operation::Read, *object)
+        };
         match self.ask(Side::Maps, request, Some(&scratch)).await {
             Ok(answer) if answer.serviced == len => {
                 let mut bytes = scratch.to_vec();
@@ -194,9 +208,17 @@ impl Job {
 
     async fn write_under_lock(&self, request: Request, bytes: &[u8]) -> Result<()> {
         let size = bytes.len() as u64;
-        let request = Request { size, flags: request.flags | flags::UNDER_LOCK, ..request };
+        let request = Request {
+            size,
+            flags: request.flags | flags::UNDER_LOCK,
+            ..request
+        };
         let scratch = self.filled(bytes).await?;
-        match self.ask(Side::Maps, request, Some(&scratch)).await?.serviced {
+        match self
+            .ask(Side::Maps, request, Some(&scratch))
+            .await?
+            .serviced
+        {
             serviced if serviced == size => Ok(()),
             _ => Err(Errno::IO),
         }
@@ -226,10 +248,17 @@ impl Job {
         max: u64,
         tag: u32,
     ) -> Result<()> {
-        let source = self.filled(&NameRequest(wire(from.as_bytes())).encode()).await?;
-        let request =
-            Request { size: max, tag, ..Request::new(Operation::Copy, wire(to.as_bytes())) };
-        self.ask(Side::Blocks, request, Some(&source)).await.map(|_| ())
+        let source = self
+            .filled(&NameRequest(wire(from.as_bytes())).encode())
+            .await?;
+        let request = Request {
+            size: max,
+            tag,
+            ..Request::new(Operation::Copy, wire(to.as_bytes()))
+        };
+        self.ask(Side::Blocks, request, Some(&source))
+            .await
+            .map(|_| ())
     }
 
     /// Makes part of a data object zero, durable when it returns.
@@ -241,7 +270,12 @@ impl Job {
         tag: u32,
     ) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request = Request { offset, size: len, tag, ..Request::new(Operation::Zeroes, target) };
+        let request = Request {
+            offset,
+            size: len,
+            tag,
+            ..Request::new(Operation::Zeroes, target)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
@@ -254,14 +288,20 @@ impl Job {
     /// Removes a data object; that there is none is success (B1). Durable after a sync of `tag`.
     pub(crate) async fn delete_block(&self, object: &ObjectName, tag: u32) -> Result<()> {
         let target = wire(object.as_bytes());
-        let request =
-            Request { flags: flags::VOLATILE, tag, ..Request::new(Operation::Delete, target) };
+        let request = Request {
+            flags: flags::VOLATILE,
+            tag,
+            ..Request::new(Operation::Delete, target)
+        };
         missing_is_gone(self.ask(Side::Blocks, request, None).await)
     }
 
     /// Makes durable what was written under `tag`.
     pub(crate) async fn sync_blocks(&self, tag: u32) -> Result<()> {
-        let request = Request { tag, ..Request::new(Operation::SyncTag, Name::EMPTY) };
+        let request = Request {
+            tag,
+            ..Request::new(Operation::SyncTag, Name::EMPTY)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
@@ -286,24 +326,35 @@ impl Job {
     /// Refuses data writes of `tag` under leases older than `stamp`; returns when those in flight
     /// have ended.
     pub(crate) async fn fence(&self, tag: u32, stamp: u64) -> Result<()> {
-        let request =
-            Request { tag, lease: stamp, ..Request::new(Operation::Fence, Name::EMPTY) };
+        let request = Request {
+            tag,
+            lease: stamp,
+            ..Request::new(Operation::Fence, Name::EMPTY)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// The volume is closed here: blockerb forgets its tag, also that a sync of it failed.
     pub(crate) async fn forget_tag(&self, tag: u32) -> Result<()> {
         let lease = self.core.stamp();
-        let request =
-            Request { tag, lease, flags: flags::FORCE, ..Request::new(Operation::Fence, Name::EMPTY) };
+        let request = Request {
+            tag,
+            lease,
+            flags: flags::FORCE,
+            ..Request::new(Operation::Fence, Name::EMPTY)
+        };
         self.ask(Side::Blocks, request, None).await.map(|_| ())
     }
 
     /// Takes a lock without waiting. True: it was ours before.
     pub(crate) async fn acquire(&self, volume: &Name) -> Result<bool> {
-        let request =
-            Request { flags: flags::NOSYNC, ..Request::new(Operation::Acquire, *volume) };
-        self.ask(Side::Maps, request, None).await.map(|answer| answer.serviced == 1)
+        let request = Request {
+            flags: flags::NOSYNC,
+            ..Request::new(Operation::Acquire, *volume)
+        };
+        self.ask(Side::Maps, request, None)
+            .await
+            .map(|answer| answer.serviced == 1)
     }
 
     /// Gives a lock back. ESTALE: it was not ours any more.
@@ -311,7 +362,16 @@ impl Job {
         let request = Request::new(Operation::Release, *volume);
         match self.ask(Side::Maps, request, None).await {
             Ok(_) => Ok(()),
-            Err(Errno::NOENT | Errno::PERM) => Err(Errno::STALE),
+            // Perhaps blockerm's dead predecessor took it for us: only who takes it can tell.
+            Err(Errno::PERM) => match self.acquire(volume).await {
+                Ok(ours) => {
+                    self.ask(Side::Maps, request, None).await?;
+                    if ours { Ok(()) } else { Err(Errno::STALE) }
+                }
+                Err(Errno::BUSY) => Err(Errno::STALE),
+                Err(errno) => Err(errno),
+            },
+            Err(Errno::NOENT) => Err(Errno::STALE),
             Err(errno) => Err(errno),
         }
     }
@@ -330,7 +390,10 @@ impl Job {
     pub(crate) async fn hash_object(&self, object: &ObjectName, size: u64) -> Result<Name> {
         let scratch = self.scratch(NameRequest::LEN as u64).await?;
         let target = wire(object.as_bytes());
-        let request = Request { size, ..Request::new(Operation::Hash, target) };
+        let request = Request {
+            size,
+            ..Request::new(Operation::Hash, target)
+        };
         self.ask(Side::Blocks, request, Some(&scratch)).await?;
         Ok(NameRequest::decode(&scratch.to_vec())?.0)
     }

@@ -12,7 +12,11 @@ use xseg::protocol::{Operation, flags};
 fn faults(on: &Rc<Cell<bool>>, which: fn(&Op) -> bool, errno: Errno) -> Option<Faults> {
     let on = on.clone();
     let fail = move |op: &Op| (on.get() && which(op)).then_some(errno);
-    Some(Faults { choose: Rc::new(|| 0), delay: 0, fail: Rc::new(fail) })
+    Some(Faults {
+        choose: Rc::new(|| 0),
+        delay: 0,
+        fail: Rc::new(fail),
+    })
 }
 
 /// The entry of a zero block was written before its object existed: a crash in between left a
@@ -28,7 +32,11 @@ fn b01_a_missing_object_is_zeros_and_can_be_deleted() {
     rig.storage_call(BLOCKERB, delete, &[]).unwrap();
     rig.snapshot("volume", "snapshot").unwrap();
     rig.write("volume", 1, b"y").unwrap();
-    assert_eq!(rig.read("volume", 0, 3).unwrap(), b"\0y\0", "the copy's source counts as zeros");
+    assert_eq!(
+        rig.read("volume", 0, 3).unwrap(),
+        b"\0y\0",
+        "the copy's source counts as zeros"
+    );
     rig.simple(Operation::Delete, "volume").unwrap();
     rig.simple(Operation::Delete, "snapshot").unwrap();
     audit::check(&rig);
@@ -42,8 +50,15 @@ fn b01_a_missing_pithos_block_is_an_error() {
     let (request, data) = create_request("snf_file_7", BLOCK, 0, 1, &[(hash, 1)]);
     rig.call(request, &data, 0).unwrap();
     rig.clone_of("snf_file_7", "machine", 0).unwrap();
-    assert_eq!(rig.map(Operation::MapWrite, "machine", 0, 1).unwrap_err(), libc::EIO);
-    assert_eq!(rig.entries("machine"), [(0, hash.to_owned())], "the entry stays as it was");
+    assert_eq!(
+        rig.map(Operation::MapWrite, "machine", 0, 1).unwrap_err(),
+        libc::EIO
+    );
+    assert_eq!(
+        rig.entries("machine"),
+        [(0, hash.to_owned())],
+        "the entry stays as it was"
+    );
     rig.blocks_put(hash, b"pithos");
     rig.write("machine", 0, b"P").unwrap();
     assert_eq!(rig.read("machine", 0, 6).unwrap(), b"Pithos");
@@ -54,13 +69,25 @@ fn b01_a_missing_pithos_block_is_an_error() {
 fn b02_every_operation_is_answered() {
     let mut rig = Rig::new();
     rig.create("volume", BLOCK).unwrap();
-    for op in [Operation::Read, Operation::Write, Operation::Copy, Operation::Acquire,
-        Operation::Release, Operation::Sync, Operation::Commit, Operation::Discard,
-        Operation::Zeroes, Operation::Fence, Operation::SyncTag]
-    {
+    for op in [
+        Operation::Read,
+        Operation::Write,
+        Operation::Copy,
+        Operation::Acquire,
+        Operation::Release,
+        Operation::Sync,
+        Operation::Commit,
+        Operation::Discard,
+        Operation::Zeroes,
+        Operation::Fence,
+        Operation::SyncTag,
+    ] {
         assert_eq!(rig.simple(op, "volume"), Err(libc::EOPNOTSUPP), "{op:?}");
     }
-    let odd = Request { op: 4711, ..Request::new(Operation::Ping, name("volume")) };
+    let odd = Request {
+        op: 4711,
+        ..Request::new(Operation::Ping, name("volume"))
+    };
     assert_eq!(rig.call(odd, &[], 0), Err(libc::EOPNOTSUPP));
     assert_eq!(rig.simple(Operation::Ping, ""), Ok(()));
     assert_eq!(rig.simple(Operation::Flush, "nosuchvolume"), Ok(()));
@@ -163,7 +190,10 @@ fn b07_growing_clears_what_the_original_left() {
     rig.blocks_put(&object("volume", 1, 1), &[7; 3000]);
     rig.truncate("volume", 2 * BLOCK, 0).unwrap();
     let data = rig.read("volume", BLOCK, 3000).unwrap();
-    assert_eq!((&data[..1000], &data[1000..]), (&[7; 1000][..], &[0; 2000][..]));
+    assert_eq!(
+        (&data[..1000], &data[1000..]),
+        (&[7; 1000][..], &[0; 2000][..])
+    );
 }
 
 /// A map that truncate left without WRITABLE in its own epoch: nothing is copied, the entry says
@@ -187,7 +217,11 @@ fn b07_bad_sizes_are_refused() {
     let mut rig = Rig::new();
     rig.create("volume", BLOCK).unwrap();
     for (size, flag) in [(0, flags::SHRINK), (0, 0), (BLOCK - 1, 0), (1 << 63, 0)] {
-        assert_eq!(rig.truncate("volume", size, flag), Err(libc::EINVAL), "{size}");
+        assert_eq!(
+            rig.truncate("volume", size, flag),
+            Err(libc::EINVAL),
+            "{size}"
+        );
     }
     assert_eq!(rig.truncate("nosuchvolume", BLOCK, 0), Err(libc::ENOENT));
     assert!(!rig.is_locked("volume") && !rig.is_locked("nosuchvolume"));
@@ -249,18 +283,35 @@ fn b25_no_lock_for_what_does_not_exist() {
         seen.set(seen.get() | matches!(op, Op::Acquire { .. }));
         None
     };
-    rig.weather.maps = Some(Faults { choose: Rc::new(|| 0), delay: 0, fail: Rc::new(fail) });
+    rig.weather.maps = Some(Faults {
+        choose: Rc::new(|| 0),
+        delay: 0,
+        fail: Rc::new(fail),
+    });
     rig.kill_storage();
     rig.start_storage();
-    for op in [Operation::Open, Operation::Delete, Operation::Info, Operation::Close,
-        Operation::Update, Operation::MapRead, Operation::MapWrite, Operation::Truncate]
-    {
-        let request = Request { offset: BLOCK, ..Request::new(op, name("nosuchvolume")) };
+    for op in [
+        Operation::Open,
+        Operation::Delete,
+        Operation::Info,
+        Operation::Close,
+        Operation::Update,
+        Operation::MapRead,
+        Operation::MapWrite,
+        Operation::Truncate,
+    ] {
+        let request = Request {
+            offset: BLOCK,
+            ..Request::new(op, name("nosuchvolume"))
+        };
         assert_eq!(rig.call(request, &[], 0), Err(libc::ENOENT), "{op:?}");
     }
     assert_eq!(rig.snapshot("nosuchvolume", "snapshot"), Err(libc::ENOENT));
     assert_eq!(rig.rename("nosuchvolume", "newname"), Err(libc::ENOENT));
-    assert_eq!(rig.clone_of("nosuchvolume", "newname", 0), Err(libc::ENOENT));
+    assert_eq!(
+        rig.clone_of("nosuchvolume", "newname", 0),
+        Err(libc::ENOENT)
+    );
     assert!(!locked.get());
 }
 

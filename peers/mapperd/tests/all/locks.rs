@@ -17,11 +17,13 @@ fn an_open_volume_is_leased_and_an_unheld_one_is_not() {
     let (second, segments) = rig.map(Operation::MapWrite, "volume", 0, 1).unwrap();
     assert!(second.lease > first.lease);
     assert_eq!(segments[0].flags, mapflags::ARCHIP | mapflags::WRITABLE);
-    let (peek, segments) =
-        rig.map_with(Operation::MapRead, "volume", 0, 2 * BLOCK, flags::PEEK).unwrap();
+    let (peek, segments) = rig
+        .map_with(Operation::MapRead, "volume", 0, 2 * BLOCK, flags::PEEK)
+        .unwrap();
     assert_eq!((peek.lease, segments.len()), (0, 2));
     rig.simple(Operation::Close, "volume").unwrap();
-    rig.map_with(Operation::MapRead, "volume", 0, 1, flags::PEEK).unwrap();
+    rig.map_with(Operation::MapRead, "volume", 0, 1, flags::PEEK)
+        .unwrap();
     assert!(!rig.is_locked("volume"), "PEEK takes no lock");
     rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
     let mut stranger = Stranger::new(&rig);
@@ -29,8 +31,15 @@ fn an_open_volume_is_leased_and_an_unheld_one_is_not() {
     rig.simple(Operation::Close, "volume").unwrap();
     assert!(stranger.acquire("volume"));
     let (unheld, segments) = rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
-    assert_eq!((unheld.lease, segments[0].flags), (0, mapflags::ARCHIP), "not writable now");
-    assert_eq!((unheld.volume_size, unheld.block_size), (2 * BLOCK, BLOCK as u32));
+    assert_eq!(
+        (unheld.lease, segments[0].flags),
+        (0, mapflags::ARCHIP),
+        "not writable now"
+    );
+    assert_eq!(
+        (unheld.volume_size, unheld.block_size),
+        (2 * BLOCK, BLOCK as u32)
+    );
 }
 
 #[test]
@@ -51,7 +60,13 @@ fn a_small_reply_buffer_is_replaced_by_a_larger_one() {
     rig.create("volume", 100 * BLOCK).unwrap();
     let request = map_request(Operation::MapRead, "volume", 0, 100 * BLOCK, 0);
     let reply = rig.call(request, &[], 8).unwrap();
-    assert_eq!(xseg::protocol::MapReply::decode(&reply).unwrap().segments.len(), 100);
+    assert_eq!(
+        xseg::protocol::MapReply::decode(&reply)
+            .unwrap()
+            .segments
+            .len(),
+        100
+    );
 }
 
 #[test]
@@ -110,15 +125,26 @@ fn a_write_waits_for_another_nodes_lock() {
 fn open_and_close() {
     let mut rig = Rig::new();
     rig.create("volume", BLOCK).unwrap();
-    assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::EINVAL), "never opened");
-    assert_eq!(rig.simple(Operation::Close, "nosuchvolume"), Err(libc::ENOENT));
+    assert_eq!(
+        rig.simple(Operation::Close, "volume"),
+        Err(libc::EINVAL),
+        "never opened"
+    );
+    assert_eq!(
+        rig.simple(Operation::Close, "nosuchvolume"),
+        Err(libc::ENOENT)
+    );
     for _ in 0..2 {
         rig.simple(Operation::Open, "volume").unwrap();
     }
     assert!(rig.is_locked("volume"));
     rig.simple(Operation::Close, "volume").unwrap();
     assert!(!rig.is_locked("volume"));
-    assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::EINVAL), "the second fails");
+    assert_eq!(
+        rig.simple(Operation::Close, "volume"),
+        Err(libc::EINVAL),
+        "the second fails"
+    );
 }
 
 #[test]
@@ -158,13 +184,16 @@ fn the_first_flush_after_a_restart_syncs() {
 
 #[test]
 fn entries_are_volatile_until_a_flush_unless_asked_for() {
-    for (flush, fua, survives) in
-        [(false, false, false), (true, false, true), (false, true, true)]
-    {
+    for (flush, fua, survives) in [
+        (false, false, false),
+        (true, false, true),
+        (false, true, true),
+    ] {
         let mut rig = Rig::new();
         rig.create("volume", BLOCK).unwrap();
         let asked = if fua { flags::FUA } else { 0 };
-        rig.map_with(Operation::MapWrite, "volume", 0, 1, asked).unwrap();
+        rig.map_with(Operation::MapWrite, "volume", 0, 1, asked)
+            .unwrap();
         if flush {
             rig.simple(Operation::Flush, "volume").unwrap();
         }
@@ -180,7 +209,8 @@ fn a_durable_write_takes_earlier_entries_along() {
     let mut rig = Rig::new();
     rig.create("volume", BLOCK).unwrap();
     rig.map(Operation::MapWrite, "volume", 0, 1).unwrap();
-    rig.map_with(Operation::MapWrite, "volume", 0, 1, flags::FUA).unwrap();
+    rig.map_with(Operation::MapWrite, "volume", 0, 1, flags::FUA)
+        .unwrap();
     rig.maps.lose_power(&|| 1);
     assert_eq!(rig.entries("volume")[0].0, 3);
 }
@@ -194,8 +224,16 @@ fn a_lost_volume_serves_nothing_until_it_is_opened() {
     let mut stranger = Stranger::new(&rig);
     assert!(stranger.release("volume", true) && stranger.acquire("volume"));
     let before = rig.stored("volume_0000000000000000");
-    assert_eq!(rig.map(Operation::MapWrite, "volume", BLOCK, 1).unwrap_err(), libc::ESTALE);
-    assert_eq!(rig.stored("volume_0000000000000000"), before, "no entry is committed");
+    assert_eq!(
+        rig.map(Operation::MapWrite, "volume", BLOCK, 1)
+            .unwrap_err(),
+        libc::ESTALE
+    );
+    assert_eq!(
+        rig.stored("volume_0000000000000000"),
+        before,
+        "no entry is committed"
+    );
     let late = Request {
         size: 1,
         tag: granted.tag,
@@ -204,10 +242,18 @@ fn a_lost_volume_serves_nothing_until_it_is_opened() {
     };
     let id = rig.peer.ask(BLOCKERB, late, b"y", 0);
     rig.settle();
-    assert_eq!(rig.peer.take(id).unwrap().unwrap_err(), libc::ESTALE, "its leases are fenced");
-    for op in [Operation::Flush, Operation::MapRead, Operation::MapWrite, Operation::Delete,
-        Operation::Update]
-    {
+    assert_eq!(
+        rig.peer.take(id).unwrap().unwrap_err(),
+        libc::ESTALE,
+        "its leases are fenced"
+    );
+    for op in [
+        Operation::Flush,
+        Operation::MapRead,
+        Operation::MapWrite,
+        Operation::Delete,
+        Operation::Update,
+    ] {
         assert_eq!(rig.simple(op, "volume"), Err(libc::ESTALE), "{op:?}");
     }
     assert_eq!(rig.snapshot("volume", "snapshot"), Err(libc::ESTALE));
@@ -227,7 +273,11 @@ fn a_flush_notices_a_broken_lock_even_with_nothing_to_sync() {
     assert!(Stranger::new(&rig).release("volume", true));
     assert_eq!(rig.simple(Operation::Flush, "volume"), Err(libc::ESTALE));
     assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::ESTALE));
-    assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::EINVAL), "closed all the same");
+    assert_eq!(
+        rig.simple(Operation::Close, "volume"),
+        Err(libc::EINVAL),
+        "closed all the same"
+    );
 }
 
 #[test]
@@ -238,7 +288,10 @@ fn a_lease_is_granted_only_while_the_lock_was_seen_lately() {
     assert!(Stranger::new(&rig).release("volume", true));
     rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
     rig.pass(LEASE_NS / 2 + 1);
-    assert_eq!(rig.map(Operation::MapRead, "volume", 0, 1).unwrap_err(), libc::ESTALE);
+    assert_eq!(
+        rig.map(Operation::MapRead, "volume", 0, 1).unwrap_err(),
+        libc::ESTALE
+    );
 }
 
 /// A flush for which the sender held a lease is no flush of a volume that was never open.
@@ -246,7 +299,10 @@ fn a_lease_is_granted_only_while_the_lock_was_seen_lately() {
 fn a_flush_under_a_lease_needs_the_lock() {
     let mut rig = Rig::new();
     rig.create("volume", BLOCK).unwrap();
-    let flush = Request { lease: 7, ..Request::new(Operation::Flush, name("volume")) };
+    let flush = Request {
+        lease: 7,
+        ..Request::new(Operation::Flush, name("volume"))
+    };
     assert_eq!(rig.call_as_peer(flush).unwrap_err(), libc::ESTALE);
     rig.simple(Operation::Flush, "volume").unwrap();
     assert!(!rig.is_locked("volume"));

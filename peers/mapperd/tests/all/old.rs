@@ -23,7 +23,10 @@ pub(crate) fn put_v1(rig: &mut Rig, header: &str) {
 
 /// What became of it under its new name.
 pub(crate) fn is_moved_v1(rig: &mut Rig, volume: &str) {
-    assert!(rig.stored(&format!("archip_{volume}")).is_none(), "the old header goes");
+    assert!(
+        rig.stored(&format!("archip_{volume}")).is_none(),
+        "the old header goes"
+    );
     assert_eq!(
         rig.header(volume),
         "414d462e0000000200000000007fff9c00400000000000000000000000000001"
@@ -50,7 +53,11 @@ fn a_v1_map_moves_when_it_is_opened_and_not_before() {
     assert_eq!(rig.read("legacy1", 0, 9).unwrap(), b"OWN block");
     assert_eq!(rig.read("legacy1", BLOCK, 6).unwrap(), b"Shared");
     let own = format!("archip_{}", hex(&HASH_A));
-    assert_eq!(rig.block(own.as_bytes()).unwrap(), b"OWN block", "written in place");
+    assert_eq!(
+        rig.block(own.as_bytes()).unwrap(),
+        b"OWN block",
+        "written in place"
+    );
     rig.simple(Operation::Delete, "legacy1").unwrap();
     assert!(rig.block(own.as_bytes()).is_none());
     audit::check(&rig);
@@ -63,7 +70,11 @@ fn an_old_name_is_shadowed_by_the_new_one() {
     rig.create("legacy1", BLOCK).unwrap();
     put_v1(&mut rig, "archip_legacy1");
     for op in [Operation::Info, Operation::Open, Operation::Delete] {
-        assert_eq!(rig.simple(op, "archip_legacy1"), Err(libc::ENOENT), "{op:?}");
+        assert_eq!(
+            rig.simple(op, "archip_legacy1"),
+            Err(libc::ENOENT),
+            "{op:?}"
+        );
     }
     assert_eq!(rig.info("legacy1"), Ok(BLOCK));
 }
@@ -85,7 +96,11 @@ fn a_map_of_the_old_layout_that_another_node_holds_is_read_in_place() {
 }
 
 fn v0(op: Operation, volume: &str, v0_size: u64) -> Request {
-    Request { flags: flags::ASSUME_V0, v0_size, ..Request::new(op, name(volume)) }
+    Request {
+        flags: flags::ASSUME_V0,
+        v0_size,
+        ..Request::new(op, name(volume))
+    }
 }
 
 #[test]
@@ -94,7 +109,11 @@ fn a_v0_map_is_read_when_the_request_says_so() {
     let map = hex(&[0x41; 32]);
     rig.maps_put(&map, &[HASH_A, HASH_B].concat());
     rig.blocks_put(&hex(&HASH_A), b"first");
-    assert_eq!(rig.info(&map), Err(libc::EINVAL), "without the flag it is no map");
+    assert_eq!(
+        rig.info(&map),
+        Err(libc::EINVAL),
+        "without the flag it is no map"
+    );
     let size = 2 * BLOCK - 7;
     let info = |rig: &mut Rig, v0_size| {
         rig.call(v0(Operation::Info, &map, v0_size), &[], 8)
@@ -102,12 +121,32 @@ fn a_v0_map_is_read_when_the_request_says_so() {
     };
     assert_eq!(info(&mut rig, u64::MAX), Ok(2 * BLOCK));
     assert_eq!(info(&mut rig, size), Ok(size));
-    assert_eq!(info(&mut rig, 3 * BLOCK), Err(libc::EINVAL), "the count does not fit");
+    assert_eq!(
+        info(&mut rig, 3 * BLOCK),
+        Err(libc::EINVAL),
+        "the count does not fit"
+    );
     let (request, data) = clone_request(&map, "fromv0", 0);
-    rig.call(Request { flags: flags::ASSUME_V0, v0_size: size, ..request }, &data, 0).unwrap();
+    rig.call(
+        Request {
+            flags: flags::ASSUME_V0,
+            v0_size: size,
+            ..request
+        },
+        &data,
+        0,
+    )
+    .unwrap();
     assert_eq!(rig.info("fromv0"), Ok(size));
-    assert_eq!(rig.entries("fromv0"), [(0, hex(&HASH_A)), (0, hex(&HASH_B))]);
-    assert_eq!(rig.stored(&map).unwrap().len(), 64, "a clone does not upgrade its parent");
+    assert_eq!(
+        rig.entries("fromv0"),
+        [(0, hex(&HASH_A)), (0, hex(&HASH_B))]
+    );
+    assert_eq!(
+        rig.stored(&map).unwrap().len(),
+        64,
+        "a clone does not upgrade its parent"
+    );
 }
 
 #[test]
@@ -118,7 +157,11 @@ fn taking_its_lock_upgrades_a_v0_map_in_place() {
         rig.maps_put(&map, &[HASH_A, HASH_B].concat());
         let size = 2 * BLOCK - 7;
         let answer = rig.call(v0(op, &map, size), &[], 4096);
-        let expected = if op == Operation::Open { Err(libc::EROFS) } else { Ok(()) };
+        let expected = if op == Operation::Open {
+            Err(libc::EROFS)
+        } else {
+            Ok(())
+        };
         assert_eq!(answer.map(|_| ()), expected, "{op:?}");
         let stored = rig.stored(&map).unwrap();
         assert_eq!(
@@ -144,7 +187,10 @@ fn a_locked_v0_map_is_read_without_upgrade() {
     assert!(Stranger::new(&rig).acquire(&map));
     let mut stranger = Stranger::new(&rig);
     assert!(stranger.acquire(&map), "the first one is dead");
-    let request = Request { size: 10, ..v0(Operation::MapRead, &map, 2 * BLOCK) };
+    let request = Request {
+        size: 10,
+        ..v0(Operation::MapRead, &map, 2 * BLOCK)
+    };
     let reply = rig.call(request, &[], 4096).unwrap();
     let reply = xseg::protocol::MapReply::decode(&reply).unwrap();
     assert_eq!(reply.segments[0].name.as_bytes(), hex(&HASH_A).as_bytes());

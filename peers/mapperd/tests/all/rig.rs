@@ -43,17 +43,32 @@ pub(crate) struct Asker {
 
 impl Asker {
     fn new(seat: Seat, region: u8) -> Asker {
-        Asker { seat, region, buffers: HashMap::new(), done: HashMap::new() }
+        Asker {
+            seat,
+            region,
+            buffers: HashMap::new(),
+            done: HashMap::new(),
+        }
     }
 
     /// Sends a request with a buffer that begins with `data` and has `room` bytes at least.
     pub(crate) fn ask(&mut self, port: u32, request: Request, data: &[u8], room: u64) -> RequestId {
         let ticket = self.seat.claim(self.region).expect("a free slot");
         let len = room.max(data.len() as u64);
-        let buffer = self.seat.take_buffer(self.region, len.max(1)).expect("a free buffer");
+        let buffer = self
+            .seat
+            .take_buffer(self.region, len.max(1))
+            .expect("a free buffer");
         buffer.fill(data);
-        let request = Request { data: buffer.address(), datalen: len, ..request };
-        let id = self.seat.submit(ticket, port, &request).expect("a served port");
+        let request = Request {
+            data: buffer.address(),
+            datalen: len,
+            ..request
+        };
+        let id = self
+            .seat
+            .submit(ticket, port, &request)
+            .expect("a served port");
         self.buffers.insert(id, buffer);
         id
     }
@@ -63,7 +78,9 @@ impl Asker {
         self.seat.poll(&mut events);
         let any = !events.is_empty();
         for event in events {
-            let Event::Reply(ticket, answer) = event else { panic!("nobody asks a client") };
+            let Event::Reply(ticket, answer) = event else {
+                panic!("nobody asks a client")
+            };
             let reply = self.seat.reply_data(&ticket);
             let bytes = reply.as_ref().map(Extent::to_vec).unwrap_or_default();
             if let Some(buffer) = self.buffers.remove(&ticket.id()) {
@@ -72,7 +89,10 @@ impl Asker {
                     self.seat.give_buffer_back(larger.address());
                 }
             }
-            assert!(self.done.insert(ticket.id(), (answer, bytes)).is_none(), "answered twice");
+            assert!(
+                self.done.insert(ticket.id(), (answer, bytes)).is_none(),
+                "answered twice"
+            );
             self.seat.release(ticket);
         }
         any
@@ -204,6 +224,7 @@ impl Rig {
 
     /// Everybody who lives gets a turn. True: something happened.
     pub(crate) fn turn(&mut self) -> bool {
+        self.clock.advance(1000);
         let mut any = self.mapper.as_mut().is_some_and(Host::turn);
         any |= self.storage.as_mut().is_some_and(Host::turn);
         any |= self.client.poll();
@@ -227,10 +248,18 @@ impl Rig {
     }
 
     /// Asks as a client, and waits for the answer.
-    pub(crate) fn call(&mut self, request: Request, data: &[u8], room: u64) -> Result<Vec<u8>, i32> {
+    pub(crate) fn call(
+        &mut self,
+        request: Request,
+        data: &[u8],
+        room: u64,
+    ) -> Result<Vec<u8>, i32> {
         let id = self.client.ask(MAPPERD, request, data, room);
         self.settle();
-        let answer = self.client.take(id).expect("an answer without time passing");
+        let answer = self
+            .client
+            .take(id)
+            .expect("an answer without time passing");
         answer.map(|(_, bytes)| bytes)
     }
 
@@ -243,7 +272,8 @@ impl Rig {
 
     /// An operation that has no data.
     pub(crate) fn simple(&mut self, op: Operation, volume: &str) -> Result<(), i32> {
-        self.call(Request::new(op, name(volume)), &[], 0).map(|_| ())
+        self.call(Request::new(op, name(volume)), &[], 0)
+            .map(|_| ())
     }
 
     /// Asks a blocker as a client.
@@ -255,7 +285,10 @@ impl Rig {
     ) -> Result<Vec<u8>, i32> {
         let id = self.client.ask(port, request, data, 4096);
         self.settle();
-        self.client.take(id).expect("an answer").map(|(_, bytes)| bytes)
+        self.client
+            .take(id)
+            .expect("an answer")
+            .map(|(_, bytes)| bytes)
     }
 
     // ---- operations ----
@@ -280,12 +313,15 @@ impl Rig {
     }
 
     pub(crate) fn truncate(&mut self, volume: &str, size: u64, flags: u32) -> Result<(), i32> {
-        self.call(truncate_request(volume, size, flags), &[], 0).map(|_| ())
+        self.call(truncate_request(volume, size, flags), &[], 0)
+            .map(|_| ())
     }
 
     pub(crate) fn info(&mut self, volume: &str) -> Result<u64, i32> {
         let reply = self.call(Request::new(Operation::Info, name(volume)), &[], 8)?;
-        Ok(u64::from_le_bytes(reply[..8].try_into().expect("eight bytes")))
+        Ok(u64::from_le_bytes(
+            reply[..8].try_into().expect("eight bytes"),
+        ))
     }
 
     /// MAPR or MAPW as vlmcd: what it says, and the segments.
@@ -360,18 +396,24 @@ impl Rig {
 
     fn put(&mut self, port: u32, object: &str, bytes: &[u8]) {
         let size = bytes.len() as u64;
-        let request = Request { size, ..Request::new(Operation::Write, name(object)) };
-        self.storage_call(port, request, bytes).expect("it can be written");
+        let request = Request {
+            size,
+            ..Request::new(Operation::Write, name(object))
+        };
+        self.storage_call(port, request, bytes)
+            .expect("it can be written");
     }
 
     /// An object of the map storage.
     pub(crate) fn stored(&self, object: &str) -> Option<Vec<u8>> {
-        self.maps.content(&driver::Name::try_from(object).expect("a name"))
+        self.maps
+            .content(&driver::Name::try_from(object).expect("a name"))
     }
 
     /// A data object.
     pub(crate) fn block(&self, object: &[u8]) -> Option<Vec<u8>> {
-        self.blocks.content(&driver::Name::new(object).expect("a name"))
+        self.blocks
+            .content(&driver::Name::new(object).expect("a name"))
     }
 
     /// A header's bytes in hexadecimal.
@@ -379,16 +421,20 @@ impl Rig {
         hex(&self.stored(volume).expect("a header")[..32])
     }
 
-    /// The flags and names of the entries of a volume's first chunk.
+    /// The flags and names of a volume's entries, as far as there are chunks.
     pub(crate) fn entries(&self, volume: &str) -> Vec<(u8, String)> {
-        let chunk = self.stored(&format!("{volume}_{:016x}", 0)).expect("a chunk");
-        chunk.chunks_exact(128).map(entry).collect()
+        let chunks = (0..).map_while(|n| self.stored(&format!("{volume}_{n:016x}")));
+        chunks
+            .flat_map(|chunk| chunk.chunks_exact(128).map(entry).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Whether somebody holds the lock of a volume.
     pub(crate) fn is_locked(&mut self, volume: &str) -> bool {
         let request = Request::new(Operation::LockInfo, name(volume));
-        let reply = self.storage_call(BLOCKERM, request, &[]).expect("an answer");
+        let reply = self
+            .storage_call(BLOCKERM, request, &[])
+            .expect("an answer");
         String::from_utf8_lossy(&reply).contains("owner")
     }
 }
@@ -410,18 +456,26 @@ impl Stranger {
     }
 
     pub(crate) fn acquire(&mut self, volume: &str) -> bool {
-        self.act(driver::Op::Acquire { name: driver::Name::try_from(volume).unwrap() })
+        self.act(driver::Op::Acquire {
+            name: driver::Name::try_from(volume).unwrap(),
+        })
     }
 
     pub(crate) fn release(&mut self, volume: &str, force: bool) -> bool {
-        self.act(driver::Op::Release { name: driver::Name::try_from(volume).unwrap(), force })
+        self.act(driver::Op::Release {
+            name: driver::Name::try_from(volume).unwrap(),
+            force,
+        })
     }
 }
 
 fn entry(bytes: &[u8]) -> (u8, String) {
     let len = u32::from_le_bytes(bytes[1..5].try_into().expect("four bytes")) as usize;
     assert!(bytes[5 + len..].iter().all(|&b| b == 0), "padding is zero");
-    (bytes[0], String::from_utf8_lossy(&bytes[5..5 + len]).into_owned())
+    (
+        bytes[0],
+        String::from_utf8_lossy(&bytes[5..5 + len]).into_owned(),
+    )
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -437,23 +491,47 @@ pub(crate) fn object(volume: &str, epoch: u64, index: u64) -> String {
     format!("{volume}_{epoch:016x}_{index:016x}")
 }
 
-pub(crate) const ZERO_NAME: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub(crate) const ZERO_NAME: &str =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 pub(crate) fn clone_request(parent: &str, volume: &str, size: u64) -> (Request, Vec<u8>) {
-    let data = CloneRequest { parent: name(parent), size }.encode().to_vec();
+    let data = CloneRequest {
+        parent: name(parent),
+        size,
+    }
+    .encode()
+    .to_vec();
     (Request::new(Operation::Clone, name(volume)), data)
 }
 
 pub(crate) fn naming_request(op: Operation, volume: &str, other: &str) -> (Request, Vec<u8>) {
-    (Request::new(op, name(volume)), NameRequest(name(other)).encode().to_vec())
+    (
+        Request::new(op, name(volume)),
+        NameRequest(name(other)).encode().to_vec(),
+    )
 }
 
 pub(crate) fn truncate_request(volume: &str, size: u64, flags: u32) -> Request {
-    Request { offset: size, flags, ..Request::new(Operation::Truncate, name(volume)) }
+    Request {
+        offset: size,
+        flags,
+        ..Request::new(Operation::Truncate, name(volume))
+    }
 }
 
-pub(crate) fn map_request(op: Operation, volume: &str, offset: u64, size: u64, flags: u32) -> Request {
-    Request { offset, size, flags, ..Request::new(op, name(volume)) }
+pub(crate) fn map_request(
+    op: Operation,
+    volume: &str,
+    offset: u64,
+    size: u64,
+    flags: u32,
+) -> Request {
+    Request {
+        offset,
+        size,
+        flags,
+        ..Request::new(op, name(volume))
+    }
 }
 
 pub(crate) fn create_request(
@@ -465,8 +543,22 @@ pub(crate) fn create_request(
 ) -> (Request, Vec<u8>) {
     let objects = objects
         .iter()
-        .map(|(object, flags)| CreateObject { name: name(object), flags: *flags })
+        .map(|(object, flags)| CreateObject {
+            name: name(object),
+            flags: *flags,
+        })
         .collect();
-    let data = CreateRequest { block_size, flags: map_flags, objects }.encode();
-    (Request { size, ..Request::new(Operation::Create, name(volume)) }, data)
+    let data = CreateRequest {
+        block_size,
+        flags: map_flags,
+        objects,
+    }
+    .encode();
+    (
+        Request {
+            size,
+            ..Request::new(Operation::Create, name(volume))
+        },
+        data,
+    )
 }

@@ -219,9 +219,8 @@ impl Child {
             // What can't be removed is found, and reported, at the next start.
             let _ = pids::remove_stale(file, Some(living.pid));
         }
-        // Killed by somebody while it served: it did nothing wrong, and is started at once.
-        let killed = self.state == ProcessState::Running
-            && status.is_some_and(|s| s.signal() == Some(libc::SIGKILL));
+        // Killed by somebody: it did nothing wrong, and is started at once.
+        let killed = status.is_some_and(|s| s.signal() == Some(libc::SIGKILL));
         if living.since.elapsed() < SOON && !killed {
             self.quick_deaths += 1;
         } else {

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// Makes the run and log directories, which belong to the node's user and group.
-pub(super) fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
+pub fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
     let node = &config.archipelago;
     directory(config, &node.run_dir, 0o770)?;
     directory(config, &node.log_dir, 0o775)?;
