@@ -1,17 +1,21 @@
-//! Nodes of several shapes, as real processes in folders of their own.
+//! Nodes of several shapes, started by `archipelago start` in folders of their own.
 //!
 //! What always holds: a node starts when a contender first asks for it and ends with the last
 //! contender that may; between requests it does nothing.
 
 use crate::case::Trouble;
-use crate::roles::{Played, segment_socket};
-use client::{Client, Core, Hint, Ports, Volume};
+use crate::load::Place;
+use client::{Client, Hint, Ports, Volume};
 use config::{NodeConfig, SampleParams};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::cell::{Cell, OnceCell};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use xseg::Name;
-use xseg::join::{Connection, Kind};
+use xseg::join::Kind;
 
 /// Which roles share a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,8 +86,7 @@ impl Lab {
 
 /// A running node.
 pub struct Node {
-    /// In the order of their start: the holder first.
-    processes: Vec<Played>,
+    pids: BTreeSet<u32>,
     config: NodeConfig,
     ports: Ports,
     size: u64,
@@ -104,26 +107,22 @@ impl Node {
         let folder = folder.map_err(Trouble::failed("node's folder"))?;
         let config = configure(wanted, folder.path()).map_err(Trouble::failed("configuration"))?;
         let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
-        let processes = start_processes(&config)?;
-        let node = Node {
-            processes,
+        archipelago(&config.file, "start")?;
+        let mut node = Node {
+            pids: BTreeSet::new(),
             config,
             ports,
             size: wanted.volume,
             _folder: folder,
         };
+        node.pids = pids(&node.config.archipelago.run_dir).map_err(Trouble::failed("pid files"))?;
         node.fill().map_err(Trouble::failed("filling the volume"))?;
         Ok(node)
     }
 
-    /// All its processes.
+    /// Its processes: the supervisor and the peers.
     pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.processes.iter().map(Played::pid)
-    }
-
-    /// Where its peers serve.
-    pub fn ports(&self) -> Ports {
-        self.ports
+        self.pids.iter().copied()
     }
 
     /// Its configuration.
@@ -142,13 +141,12 @@ impl Node {
             .map_err(Trouble::failed("joining the node"))
     }
 
-    /// A client's core, for load without copies.
-    pub fn core(&self) -> Result<(Core, Connection), Trouble> {
+    /// A place for load on its volume.
+    pub fn place(&self) -> Result<Place, Trouble> {
         let kind = Kind::Client { name: "bench" };
         let joined = xseg::join::connect(&segment_socket(&self.config), kind);
-        let mut joined = joined.map_err(Trouble::failed("joining the node"))?;
-        joined.seat.bind_dynamic();
-        Ok((Core::new(joined.seat), joined.connection))
+        let joined = joined.map_err(Trouble::failed("joining the node"))?;
+        Ok(Place::new(joined, self.ports.vlmcd, name(VOLUME)))
     }
 
     fn fill(&self) -> Result<(), Trouble> {
@@ -175,11 +173,73 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The peers before the holder, in the reverse order of their start.
-        while let Some(mut process) = self.processes.pop() {
-            process.end();
+        let Err(why) = archipelago(&self.config.file, "stop") else {
+            return;
+        };
+        eprintln!("archip-benches: {why}");
+        // The supervisor first, or it starts the others again.
+        let run_dir = &self.config.archipelago.run_dir;
+        let supervisor = pid_in(&run_dir.join("supervisor.pid"));
+        for pid in supervisor
+            .into_iter()
+            .chain(pids(run_dir).unwrap_or_default())
+        {
+            // It may have ended in between.
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
         }
     }
+}
+
+/// Runs `archipelago VERB` on the node of `file`.
+fn archipelago(file: &Path, verb: &str) -> Result<(), Trouble> {
+    let mut command = Command::new(program("archipelago")?);
+    let output = command.arg("--config").arg(file).arg(verb).output();
+    let output = output.map_err(Trouble::failed("archipelago"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            Err(Trouble::Failed(format!(
+                "archipelago {verb}: {}",
+                text.trim()
+            )))
+        }
+    }
+}
+
+/// A program that is built together with this one.
+pub fn program(name: &str) -> Result<PathBuf, Trouble> {
+    let own = std::env::current_exe().map_err(Trouble::failed("own path"))?;
+    let file = own.with_file_name(name);
+    match file.is_file() {
+        true => Ok(file),
+        false => Err(Trouble::Missing(format!(
+            "{name} is not built, or not beside {}",
+            own.display()
+        ))),
+    }
+}
+
+/// What the pid files of a node say; roles that share a process say the same.
+fn pids(run_dir: &Path) -> std::io::Result<BTreeSet<u32>> {
+    let mut pids = BTreeSet::new();
+    for entry in std::fs::read_dir(run_dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "pid") {
+            pids.extend(pid_in(&path));
+        }
+    }
+    Ok(pids)
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Where a node's segment is handed out.
+fn segment_socket(config: &NodeConfig) -> PathBuf {
+    let name = &config.xseg.segment.name;
+    config.archipelago.run_dir.join(format!("{name}.sock"))
 }
 
 /// A name that is known to be short enough.
@@ -219,15 +279,4 @@ fn ports(config: &NodeConfig) -> Option<Ports> {
         blockerm: port("blockerm")?,
         blockerb: port("blockerb")?,
     })
-}
-
-fn start_processes(config: &NodeConfig) -> Result<Vec<Played>, Trouble> {
-    let file = config.file.display().to_string();
-    let segment = ["segment", "--config", &file].map(str::to_owned);
-    let mut processes = vec![Played::start(&segment, &[])?];
-    for process in config.processes() {
-        let peers = ["peers", "--config", &file, "--process", process.name];
-        processes.push(Played::start(&peers.map(str::to_owned), &[])?);
-    }
-    Ok(processes)
 }

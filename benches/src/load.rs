@@ -2,13 +2,14 @@
 //!
 //! What always holds: the loop holds one buffer of the segment for each request of its depth,
 //! taken before the first and given back after the last, so that a turn copies and allocates
-//! nothing; it returns only when nothing is under way.
+//! nothing; it returns only when nothing is under way, or when the node is gone for good.
 
 use crate::case::{Trouble, Turn};
 use crate::random::Random;
 use client::wait::Patience;
 use client::{Core, Done};
 use std::time::{Duration, Instant};
+use xseg::join::{Connection, Joined};
 use xseg::protocol::{Operation, PortNo};
 use xseg::{Extent, Name, Request};
 
@@ -74,43 +75,68 @@ impl Pattern {
     }
 }
 
-/// How a client waits for answers.
-#[derive(Debug)]
-pub enum Waiting {
-    /// It never sleeps.
-    Polling,
-    /// As our client does: a short spin, then the bell.
-    Patient(Patience),
+/// A client's place at a node, for work on one volume. It waits as our clients do: a short spin,
+/// then the bell.
+pub struct Place {
+    core: Core,
+    node: Connection,
+    /// Where vlmcd serves.
+    port: PortNo,
+    volume: Name,
+    patience: Patience,
 }
 
-/// Does `work` on the volume `name`, which vlmcd serves at `port`, for `budget`.
-pub fn run(
-    core: &mut Core,
-    port: PortNo,
-    name: Name,
-    work: &Work,
-    pattern: &mut Pattern,
-    waiting: &mut Waiting,
-    budget: Duration,
-) -> Result<Turn, Trouble> {
-    let mut buffers: Vec<Extent> = Vec::with_capacity(work.depth);
-    for _ in 0..work.depth {
-        let buffer = core.take_buffer(work.block as u64);
-        let buffer = buffer.ok_or(Trouble::Failed("the segment has no free buffer".into()))?;
-        buffer.fill(&vec![0xa5; work.block]);
-        buffers.push(buffer);
+impl Place {
+    /// For work on `volume`, which vlmcd serves at `port`.
+    pub fn new(joined: Joined, port: PortNo, volume: Name) -> Place {
+        let Joined {
+            mut seat,
+            connection,
+        } = joined;
+        seat.bind_dynamic();
+        Place {
+            core: Core::new(seat),
+            node: connection,
+            port,
+            volume,
+            patience: Patience::default(),
+        }
     }
-    let (mut load, mut turn) = (Load::new(core, port, name, work), Turn::default());
-    let outcome = load.turn(&mut turn, pattern, waiting, budget, &mut buffers);
-    buffers
-        .iter()
-        .for_each(|buffer| core.give_buffer_back(buffer));
-    outcome.map(|()| turn)
+
+    /// Does `work` for `budget`.
+    pub fn run(
+        &mut self,
+        work: &Work,
+        pattern: &mut Pattern,
+        budget: Duration,
+    ) -> Result<Turn, Trouble> {
+        let mut idle = self.buffers(work)?;
+        let mut turn = Turn::default();
+        let outcome = Load::new(self, work).turn(&mut turn, pattern, budget, &mut idle);
+        idle.iter()
+            .for_each(|buffer| self.core.give_buffer_back(buffer));
+        outcome.map(|()| turn)
+    }
+
+    fn buffers(&mut self, work: &Work) -> Result<Vec<Extent>, Trouble> {
+        let bytes = vec![0xa5; work.block];
+        let mut buffers = Vec::with_capacity(work.depth);
+        for _ in 0..work.depth {
+            let Some(buffer) = self.core.take_buffer(work.block as u64) else {
+                buffers
+                    .iter()
+                    .for_each(|buffer| self.core.give_buffer_back(buffer));
+                return Err(Trouble::Failed("the segment has no free buffer".into()));
+            };
+            buffer.fill(&bytes);
+            buffers.push(buffer);
+        }
+        Ok(buffers)
+    }
 }
 
 struct Load<'a> {
-    core: &'a mut Core,
-    port: PortNo,
+    place: &'a mut Place,
     request: Request,
     size: u64,
     /// When the request of each token was sent.
@@ -119,16 +145,16 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn new(core: &'a mut Core, port: PortNo, name: Name, work: &Work) -> Load<'a> {
+    fn new(place: &'a mut Place, work: &Work) -> Load<'a> {
         let operation = if work.write {
             Operation::Write
         } else {
             Operation::Read
         };
+        let request = Request::new(operation, place.volume);
         Load {
-            core,
-            port,
-            request: Request::new(operation, name),
+            place,
+            request,
             size: work.block as u64,
             started: vec![Instant::now(); work.depth],
             failed: None,
@@ -139,7 +165,6 @@ impl<'a> Load<'a> {
         &mut self,
         turn: &mut Turn,
         pattern: &mut Pattern,
-        waiting: &mut Waiting,
         budget: Duration,
         idle: &mut Vec<Extent>,
     ) -> Result<(), Trouble> {
@@ -148,14 +173,16 @@ impl<'a> Load<'a> {
             self.send(token, pattern.offset(), start, idle);
         }
         let mut done: Vec<Done> = Vec::with_capacity(self.started.len());
-        while self.core.under_way() > 0 {
-            match waiting {
-                Waiting::Polling => _ = self.core.poll(&mut done),
-                Waiting::Patient(patience) => _ = patience.wait(self.core, None, &mut done),
-            }
-            if done.is_empty() {
-                std::hint::spin_loop();
-                continue;
+        while self.place.core.under_way() > 0 {
+            let Place {
+                core,
+                node,
+                patience,
+                ..
+            } = &mut *self.place;
+            if !patience.wait(core, Some(node.descriptor()), &mut done) {
+                self.failed = Some(libc::ENOTCONN);
+                break;
             }
             let now = Instant::now();
             for one in done.drain(..) {
@@ -185,9 +212,10 @@ impl<'a> Load<'a> {
             size: self.size,
             ..self.request
         };
-        if let Err((errno, data)) = self
-            .core
-            .submit(self.port, &request, idle.pop(), token as u64)
+        if let Err((errno, data)) =
+            self.place
+                .core
+                .submit(self.place.port, &request, idle.pop(), token as u64)
         {
             idle.extend(data);
             self.failed = Some(errno);
@@ -201,7 +229,7 @@ impl<'a> Load<'a> {
             Err(errno) => self.failed = Some(errno),
         }
         if let Some(larger) = &done.larger {
-            self.core.give_buffer_back(larger);
+            self.place.core.give_buffer_back(larger);
         }
         idle.extend(done.data);
     }

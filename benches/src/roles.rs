@@ -1,17 +1,14 @@
 //! The other half of a ping-pong, in a process of its own: this program started once more with
-//! `role ...`. A role says `ready` on a pipe, as the peers of a node do, and dies with its parent.
+//! `role ...`. A role says `ready` on a pipe, and dies with its parent.
 
 use crate::case::Trouble;
 use crate::raw::bell::Pair;
 use crate::raw::line::Line;
-use config::NodeConfig;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use node::process::READY_FD;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,6 +17,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use xseg::join::{Holder, HolderSpec, Kind};
 use xseg::{Answer, Event, RegionSpec, Seat};
+
+/// The variable that names the descriptor on which a role says that it is at work.
+const READY_FD: &str = "ARCHIP_BENCHES_READY_FD";
 
 /// The port that the echo role serves.
 pub const ECHO_PORT: u32 = 0;
@@ -54,21 +54,6 @@ pub enum Role {
         #[arg(long)]
         socket: PathBuf,
     },
-    /// Hold the segment of a node
-    Segment {
-        /// The node's configuration.
-        #[arg(long)]
-        config: PathBuf,
-    },
-    /// Run one process of a node
-    Peers {
-        /// The node's configuration.
-        #[arg(long)]
-        config: PathBuf,
-        /// Which process.
-        #[arg(long)]
-        process: String,
-    },
     /// Answer every request of a segment without doing anything
     Echo {
         /// Where the segment is handed out.
@@ -102,14 +87,7 @@ pub fn play(role: &Role) -> io::Result<()> {
             ready()?;
             pair.answer()
         }
-        Role::Holder { socket } => hold(socket, RegionSpec::public(64, 32, 64)),
-        Role::Segment { config } => {
-            let config = NodeConfig::load(config).map_err(io::Error::other)?;
-            let spec = &config.xseg.segment;
-            let region = RegionSpec::public(spec.ports, spec.dynports, spec.size_mib);
-            hold(&segment_socket(&config), region)
-        }
-        Role::Peers { config, process } => peers(config, process),
+        Role::Holder { socket } => hold(socket),
         Role::Echo {
             socket,
             cpu,
@@ -134,28 +112,9 @@ fn inherit(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Where a node's segment is handed out.
-pub fn segment_socket(config: &NodeConfig) -> PathBuf {
-    let name = &config.xseg.segment.name;
-    config.archipelago.run_dir.join(format!("{name}.sock"))
-}
-
-fn peers(file: &Path, process: &str) -> io::Result<()> {
-    let config = NodeConfig::load(file).map_err(io::Error::other)?;
-    let mine = config.processes().into_iter().find(|p| p.name == process);
-    let plan = node::process::Plan {
-        socket: segment_socket(&config),
-        run_dir: config.archipelago.run_dir.clone(),
-        roles: mine.map_or(Vec::new(), |p| p.roles.into_iter().cloned().collect()),
-        uid: None,
-        gid: None,
-    };
-    node::process::run(&plan).map_err(io::Error::other)
-}
-
-fn hold(socket: &Path, region: RegionSpec) -> io::Result<()> {
+fn hold(socket: &Path) -> io::Result<()> {
     let spec = HolderSpec {
-        region,
+        region: RegionSpec::public(64, 32, 64),
         socket: socket.to_owned(),
         umask: 0o077,
         group: None,
@@ -287,11 +246,8 @@ pub fn two_cpus() -> (usize, usize) {
 /// The word by which a role says that it is at work, on the descriptor that [`READY_FD`] names.
 const READY: &[u8] = b"ready\n";
 
-/// This program in a role; when dropped, it is asked to end, and killed if it does not.
+/// This program in a role; killed when dropped.
 pub struct Played(Child);
-
-/// How long a role may take to end when asked.
-const END_WITHIN: Duration = Duration::from_secs(5);
 
 impl Played {
     /// Starts it and waits until it is ready. `inherited` stay open in it under their numbers.
@@ -322,32 +278,6 @@ impl Played {
             true => Ok(played),
             false => Err(io::Error::other("it ended before it was ready")),
         }
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Asks it to end, and waits a while; true when it did.
-    pub fn end(&mut self) -> bool {
-        let pid = Pid::from_raw(self.0.id() as i32);
-        let Ok(fd) = pidfd(pid) else { return false };
-        // It may have ended by itself.
-        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
-        let timeout = PollTimeout::try_from(END_WITHIN).unwrap_or(PollTimeout::MAX);
-        let ended = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
-        ended.is_ok_and(|count| count > 0)
-    }
-}
-
-fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two numbers and no pointer.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    match fd {
-        ..0 => Err(io::Error::last_os_error()),
-        // SAFETY: the call succeeded, so the descriptor is ours alone.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
     }
 }
 

@@ -4,7 +4,7 @@
 //! handle is dropped.
 
 use crate::case::Trouble;
-use crate::lab::{Node, VOLUME};
+use crate::lab::{Node, VOLUME, program};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +36,7 @@ impl Server {
     pub fn null(size: u64) -> Result<Server, Trouble> {
         let folder = folder()?;
         let socket = folder.path().join("nbd.sock");
-        let mut command = Command::new(ours("archip-nbd-null")?);
+        let mut command = Command::new(program("archip-nbd-null")?);
         command
             .arg("--socket")
             .arg(&socket)
@@ -48,7 +48,7 @@ impl Server {
     /// Our server over the volume of `node`.
     pub fn archip(node: &Node) -> Result<Server, Trouble> {
         let config = node.config();
-        let mut command = Command::new(ours("archip-nbd")?);
+        let mut command = Command::new(program("archip-nbd")?);
         command
             .arg("--foreground")
             .arg("--config")
@@ -140,19 +140,6 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A program that is built together with this one.
-fn ours(name: &str) -> Result<PathBuf, Trouble> {
-    let own = std::env::current_exe().map_err(Trouble::failed("own path"))?;
-    let file = own.with_file_name(name);
-    match file.is_file() {
-        true => Ok(file),
-        false => Err(Trouble::Missing(format!(
-            "{name} is not beside {}",
-            own.display()
-        ))),
     }
 }
 

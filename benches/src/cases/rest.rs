@@ -3,8 +3,8 @@
 use super::Setting;
 use crate::case::{Case, Contender, Metric, Trouble, Turn};
 use crate::goal::Goal;
-use crate::lab::{Lab, Node, Shape, VOLUME, Wanted, name};
-use crate::load::{self, Pattern, Waiting, Work};
+use crate::lab::{Lab, Node, Shape, Wanted};
+use crate::load::{Pattern, Work};
 use crate::usage;
 use std::rc::Rc;
 use std::time::Duration;
@@ -106,9 +106,9 @@ impl Contender for Memory {
 
     fn run(&mut self, _: Duration) -> Result<Turn, Trouble> {
         let node = self.lab.node()?;
-        let (mut core, _connection) = node.core()?;
+        let mut place = node.place()?;
         let mut done = 0;
-        for write in [true, false] {
+        for (write, until) in [(true, REQUESTS / 2), (false, REQUESTS)] {
             let work = Work {
                 write,
                 random: true,
@@ -116,20 +116,10 @@ impl Contender for Memory {
                 depth: 64,
             };
             let mut pattern = Pattern::new(&work, node.volume_size(), self.seed);
-            let mut waiting = Waiting::Patient(Default::default());
-            while done < REQUESTS / if write { 2 } else { 1 } {
-                let (port, volume, budget) =
-                    (node.ports().vlmcd, name(VOLUME), Duration::from_millis(20));
-                done += load::run(
-                    &mut core,
-                    port,
-                    volume,
-                    &work,
-                    &mut pattern,
-                    &mut waiting,
-                    budget,
-                )?
-                .ops;
+            while done < until {
+                done += place
+                    .run(&work, &mut pattern, Duration::from_millis(20))?
+                    .ops;
             }
         }
         let mut most = 0;

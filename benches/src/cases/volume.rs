@@ -10,14 +10,12 @@
 use super::Setting;
 use crate::case::{Case, Contender, Metric, Trouble, Turn};
 use crate::goal::Goal;
-use crate::lab::{Lab, Shape, VOLUME, Wanted, name};
-use crate::load::{self, Pattern, Waiting, Work};
+use crate::lab::{Lab, Shape, Wanted};
+use crate::load::{Pattern, Place, Work};
 use crate::raw::file::{Mode, RawFile};
-use client::Core;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use xseg::join::Connection;
 
 const SMALL: &str = "client -> vlmcd -> blockerb -> one io_uring operation, and back: 4 messages, \
 0 copies
@@ -199,8 +197,7 @@ struct Ours {
     lab: Rc<Lab>,
     work: Work,
     pattern: Pattern,
-    waiting: Waiting,
-    place: Option<(Core, Connection)>,
+    place: Option<Place>,
 }
 
 impl Ours {
@@ -209,7 +206,6 @@ impl Ours {
             lab: lab.clone(),
             work,
             pattern: Pattern::new(&work, lab.wanted().volume, seed),
-            waiting: Waiting::Patient(Default::default()),
             place: None,
         }
     }
@@ -225,25 +221,16 @@ impl Contender for Ours {
     }
 
     fn setup(&mut self) -> Result<(), Trouble> {
-        self.place = Some(self.lab.node()?.core()?);
+        self.place = Some(self.lab.node()?.place()?);
         Ok(())
     }
 
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
-        let port = self.lab.node()?.ports().vlmcd;
-        let (core, _) = self
+        let place = self
             .place
             .as_mut()
             .ok_or(Trouble::Failed("no place at the node".into()))?;
-        load::run(
-            core,
-            port,
-            name(VOLUME),
-            &self.work,
-            &mut self.pattern,
-            &mut self.waiting,
-            budget,
-        )
+        place.run(&self.work, &mut self.pattern, budget)
     }
 
     fn teardown(&mut self) {
