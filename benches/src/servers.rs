@@ -76,19 +76,20 @@ impl Server {
         Server::start(command, folder, || at(&socket, ""))
     }
 
-    /// qemu-nbd over a raw or qcow2 image.
-    pub fn qemu(file: &Path, format: &str, direct: bool) -> Result<Server, Trouble> {
+    /// qemu-nbd over a raw or qcow2 image, with this cache mode of qemu's.
+    pub fn qemu(file: &Path, format: &str, cache: &str) -> Result<Server, Trouble> {
         let folder = folder()?;
         let socket = folder.path().join("nbd.sock");
         let mut command = Command::new("qemu-nbd");
         command
             .args(["--persistent", "--format", format, "--socket"])
             .arg(&socket);
-        command.args(if direct {
-            ["--cache=none", "--aio=native"]
-        } else {
-            ["--cache=writeback", "--aio=threads"]
-        });
+        // Native AIO is qemu's own advice for O_DIRECT, and works with nothing else.
+        let aio = match cache {
+            "none" | "directsync" => "native",
+            _ => "threads",
+        };
+        command.args([format!("--cache={cache}"), format!("--aio={aio}")]);
         command.arg(file);
         Server::start(command, folder, || at(&socket, ""))
     }

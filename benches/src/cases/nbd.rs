@@ -25,55 +25,123 @@ to 10 us at depth 1; deep, they overlap with fio's own work as long as there is 
 const CEILING: &str = "archip-nbd-null (the ceiling)";
 const QCOW2: &str = "qemu-nbd qcow2";
 
-/// Page cache against page cache, direct against direct.
-pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
-    let size: u64 = if setting.quick { 64 << 20 } else { 512 << 20 };
-    let depths: &[usize] = if setting.quick { &[32] } else { &[1, 32] };
-    let mut cases = Vec::new();
-    for direct in [false, true] {
-        let labs = Shape::BOTH.map(|shape| {
-            let parent = setting.disk.clone();
-            Lab::new(Wanted {
-                parent,
-                shape,
-                direct,
-                durable: false,
-                volume: size,
-            })
-        });
-        for write in [false, true] {
-            for &depth in depths {
-                let work = Work {
-                    write,
-                    random: true,
-                    block: 4096,
-                    depth,
-                };
-                let seat = |kind| Nbd {
-                    kind,
-                    dir: setting.disk.clone(),
-                    size,
-                    direct,
-                    work,
-                    seed: setting.seed,
-                    server: None,
-                };
-                cases.push(case(work, direct, &labs, seat));
-            }
-        }
-    }
-    Ok(cases)
+/// Where and how the servers keep their data.
+#[derive(Clone, Copy)]
+struct Ground {
+    slug: &'static str,
+    title: &'static str,
+    disk: bool,
+    direct: bool,
+    durable: bool,
 }
 
-fn case(work: Work, direct: bool, labs: &[Rc<Lab>; 2], seat: impl Fn(Kind) -> Nbd) -> Case {
-    let cache = if direct { "direct" } else { "cached" };
-    let title = format!("NBD, {cache}: {}", work.title());
-    let mut case = Case::new(
-        format!("nbd/{cache}-{}", work.slug()),
-        title,
-        SKETCH,
-        Metric::Rate,
-    );
+impl Ground {
+    /// qemu's name for the same thing.
+    fn cache(&self) -> &'static str {
+        match (self.direct, self.durable) {
+            (true, true) => "directsync",
+            (true, false) => "none",
+            (false, true) => "writethrough",
+            (false, false) => "writeback",
+        }
+    }
+
+    /// nbdkit's file plugin knows no O_DIRECT and no writing through.
+    fn suits_nbdkit(&self) -> bool {
+        !self.direct && !self.durable
+    }
+}
+
+const GROUNDS: [Ground; 4] = [
+    Ground {
+        slug: "cached",
+        title: "page cache",
+        disk: true,
+        direct: false,
+        durable: false,
+    },
+    Ground {
+        slug: "direct",
+        title: "direct",
+        disk: true,
+        direct: true,
+        durable: false,
+    },
+    Ground {
+        slug: "durable",
+        title: "durable when answered, direct",
+        disk: true,
+        direct: true,
+        durable: true,
+    },
+    Ground {
+        slug: "memory",
+        title: "tmpfs",
+        disk: false,
+        direct: false,
+        durable: false,
+    },
+];
+
+/// Page cache against page cache, direct against direct; in a quick run only these, and deep.
+pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
+    let (grounds, depths): (&[Ground], &[usize]) = match setting.quick {
+        true => (&GROUNDS[..2], &[32]),
+        false => (&GROUNDS, &[1, 32]),
+    };
+    Ok(grounds
+        .iter()
+        .flat_map(|ground| ground_cases(*ground, depths, setting))
+        .collect())
+}
+
+fn ground_cases(ground: Ground, depths: &[usize], setting: &Setting) -> Vec<Case> {
+    let dir = if ground.disk {
+        &setting.disk
+    } else {
+        &setting.memory
+    };
+    let size: u64 = if setting.quick { 64 << 20 } else { 512 << 20 };
+    let labs = Shape::BOTH.map(|shape| {
+        Lab::new(Wanted {
+            parent: dir.clone(),
+            shape,
+            direct: ground.direct,
+            durable: ground.durable,
+            volume: size,
+        })
+    });
+    let mut cases = Vec::new();
+    for write in [false, true] {
+        if ground.durable && !write {
+            continue;
+        }
+        for &depth in depths {
+            let work = Work {
+                write,
+                random: true,
+                block: 4096,
+                depth,
+            };
+            let (dir, seed) = (dir.clone(), setting.seed);
+            cases.push(case(work, &labs, ground, |kind| Nbd {
+                kind,
+                dir: dir.clone(),
+                size,
+                ground,
+                work,
+                seed,
+                server: None,
+            }));
+        }
+    }
+    cases
+}
+
+fn case(work: Work, labs: &[Rc<Lab>; 2], ground: Ground, seat: impl Fn(Kind) -> Nbd) -> Case {
+    let title = format!("NBD, {}: {}", ground.title, work.title());
+    let name = format!("nbd/{}-{}", ground.slug, work.slug());
+    let mut case = Case::new(name, title, SKETCH, Metric::Rate);
     for lab in labs {
         let ours = seat(Kind::Ours(lab.clone()));
         if work.depth == 32 {
@@ -83,8 +151,7 @@ fn case(work: Work, direct: bool, labs: &[Rc<Lab>; 2], seat: impl Fn(Kind) -> Nb
         }
         case = case.with(ours);
     }
-    if !direct {
-        // nbdkit's file plugin knows no O_DIRECT.
+    if ground.suits_nbdkit() {
         case = case.with(seat(Kind::Nbdkit));
     }
     case.with(seat(Kind::Qemu("raw")))
@@ -103,7 +170,7 @@ struct Nbd {
     kind: Kind,
     dir: PathBuf,
     size: u64,
-    direct: bool,
+    ground: Ground,
     work: Work,
     seed: u64,
     server: Option<Server>,
@@ -116,7 +183,7 @@ impl Nbd {
             Kind::Nbdkit => Server::nbdkit(&image(&self.dir, "nbdkit", "raw", self.size)?),
             Kind::Qemu(format) => {
                 let file = image(&self.dir, "qemu", format, self.size)?;
-                Server::qemu(&file, format, self.direct)
+                Server::qemu(&file, format, self.ground.cache())
             }
             Kind::Null => Server::null(self.size),
         }
