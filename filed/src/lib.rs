@@ -1,1 +1,46 @@
-//! Placeholder opening; replaced as the crate is built.
+//! The driver over plain files: objects in a directory, moved by io_uring.
+//!
+//! ```text
+//!   submit --hot: descriptor known, aligned--> one submission ----------------> poll
+//!          \-everything else: a task of a few steps on the reactor's executor -/
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `config` | [`Config`], [`OpenError`] |
+//! | `driver` | [`Filed`]: the hot path, and which task does what |
+//! | `core` | what tasks share: finding, opening and creating objects |
+//! | `layout` | where the object of a name lies; the three places |
+//! | `cache`, `object`, `ranges` | open descriptors; who writes to which bytes |
+//! | `data` | reads and writes that are not hot: unaligned, fresh, first |
+//! | `shape` | zeroes, truncate, copy, delete, info |
+//! | `content` | hash and list |
+//! | `tags` | what each volume has written and not synced; sync |
+//! | `locks`, `process` | lock files that work together with the original's |
+//! | `marker` | `.archipelago`, by which a directory is known again |
+//! | `drain` | [`DrainLock`]: waits until a dead predecessor writes no more |
+//! | `fs` | single system calls as futures |
+//!
+//! **O_DIRECT and buffered I/O are never mixed on one object**: the driver uses the one or the
+//! other for all of them, and does the edges of unaligned writes itself.
+
+mod cache;
+mod config;
+mod content;
+mod core;
+mod data;
+mod drain;
+mod driver;
+mod fs;
+mod layout;
+mod locks;
+mod marker;
+mod object;
+mod process;
+mod ranges;
+mod shape;
+mod tags;
+
+pub use config::{Config, OpenError};
+pub use drain::DrainLock;
+pub use driver::Filed;

@@ -5,7 +5,7 @@
 //! are taken one after the other and given back when one of them is not free, so a process that
 //! dies in between leaves words that name it, and nothing else.
 
-use crate::layout::{CLASS_COUNT, Class, Layout};
+use crate::layout::{CLASS_COUNT, Class, Layout, SEATS};
 use crate::sync::{AtomicU64, Ordering};
 use crate::word::SeatNo;
 
@@ -180,10 +180,13 @@ pub fn give_back(
     if held.seat != seat || held.run == 0 || held.run > class.count - index {
         return false;
     }
-    // The first word goes last: until then nobody starts a run here.
-    for word in words[first..first + held.run as usize].iter().rev() {
-        word.store(0, Ordering::Release);
+    // The first word goes last: until then nobody starts a run here. Words of the run that name
+    // another holder were scribbled on, and are left.
+    let inner = Held { seat, run: 0 }.encode();
+    for word in words[first + 1..first + held.run as usize].iter().rev() {
+        let _ = word.compare_exchange(inner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
+    words[first].store(0, Ordering::Release);
     hints.remember(number, index);
     true
 }
@@ -204,14 +207,25 @@ pub fn give_back_all(words: &[AtomicU64], seat: SeatNo) -> u32 {
     count
 }
 
+/// Whether a word names nobody and is not free either: somebody scribbled on it.
+fn is_strange(bits: u64) -> bool {
+    let exists = |held: Held| u32::from(held.seat.0) < SEATS;
+    !Held::decode(bits).map_or(bits == 0, exists)
+}
+
+/// How many words say nothing sensible.
+pub fn count_strange(words: &[AtomicU64]) -> u32 {
+    let strange = words
+        .iter()
+        .filter(|word| is_strange(word.load(Ordering::Relaxed)));
+    strange.count() as u32
+}
+
 /// Frees the words that say nothing sensible, and returns how many.
 pub fn wipe_strange(words: &[AtomicU64]) -> u32 {
     let strange = words.iter().filter(|word| {
         let bits = word.load(Ordering::Acquire);
-        let sensible = Held::decode(bits).map_or(bits == 0, |held| {
-            u32::from(held.seat.0) < crate::layout::SEATS
-        });
-        !sensible
+        is_strange(bits)
             && word
                 .compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()

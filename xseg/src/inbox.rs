@@ -132,27 +132,46 @@ pub fn take<'a>(
         return Walk::Whole;
     }
     // Acquire: pairs with the release of `push`, so the links are there.
-    let taken = head.swap(0, Ordering::AcqRel) >> 1;
+    let taken = head.swap(0, Ordering::AcqRel);
     let first = out.len();
-    let mut at = taken;
-    let mut walk = Walk::Whole;
+    let walk = follow(taken, seat, slots, next, |slot| out.push(slot));
+    out[first..].reverse();
+    walk
+}
+
+/// Follows the chain that starts at a head without taking anything.
+pub fn inspect<'a>(
+    head: u64,
+    seat: SeatNo,
+    slots: u32,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+) -> Walk {
+    follow(head, seat, slots, next, |_| {})
+}
+
+fn follow<'a>(
+    head: u64,
+    seat: SeatNo,
+    slots: u32,
+    next: impl Fn(SlotNo) -> Option<&'a AtomicU32>,
+    mut each: impl FnMut(SlotNo),
+) -> Walk {
+    let mut at = head >> 1;
+    let mut left = slots;
     while at != 0 {
         let slot = SlotNo((at - 1).min(u64::from(u32::MAX)) as u32);
-        let link = next(slot);
-        let (Some(link), true) = (link, out.len() - first < slots as usize) else {
-            walk = Walk::Broken;
-            break;
+        let (Some(link), true) = (next(slot), left > 0) else {
+            return Walk::Broken;
         };
-        out.push(slot);
+        left -= 1;
+        each(slot);
         let link = link.load(Ordering::Relaxed);
         if link >> LINK_BITS != u32::from(seat.0) {
-            walk = Walk::Broken;
-            break;
+            return Walk::Broken;
         }
         at = u64::from(link & LINK_MASK);
     }
-    out[first..].reverse();
-    walk
+    Walk::Whole
 }
 
 /// Says that the receiver goes to sleep. False: something is there, do not sleep.

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! - [`wire`]: the messages, byte by byte;
-//! - [`connect`], [`observe`]: the joiner's side;
+//! - [`connect`], [`observe`], [`repair`], [`recover_port`]: the joiner's side;
 //! - [`Holder`]: the holder's side, driven by a poll loop of its owner's;
 //! - [`Local`]: the same table inside one process, without sockets.
 //!
@@ -30,6 +30,8 @@ mod socket;
 mod table;
 pub mod wire;
 
-pub use connect::{Connection, JoinError, Joined, Kind, Observed, connect, observe};
+pub use connect::{
+    Connection, JoinError, Joined, Kind, Observed, connect, observe, recover_port, repair,
+};
 pub use holder::{Holder, HolderError, HolderSpec, Notice};
 pub use local::Local;

@@ -16,10 +16,11 @@ use crate::bell::Bells;
 use crate::buffer;
 use crate::inbox::{self, status};
 use crate::layout::SEATS;
+use crate::protocol::PortNo;
 use crate::segment::Segment;
-use crate::slot::{Answer, Slot};
-use crate::sync::{Ordering, fence};
-use crate::word::{SeatNo, SlotNo, State, Word};
+use crate::slot::Answer;
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::word::{SeatNo, SlotNo, State, StateCell, Word};
 
 /// Seats below this one are peers', each belongs to a role; those from here on are clients'.
 pub const FIRST_CLIENT: u16 = 16;
@@ -100,7 +101,7 @@ pub fn sweep(public: &Segment, bells: &dyn Bells, dead: &dyn Fn(SeatNo) -> bool)
     let dead = |seat: SeatNo| !is_peer(seat) && dead(seat);
     for (index, slot) in public.slots().iter().enumerate() {
         let number = SlotNo(index as u32);
-        match sweep_slot(slot, &dead) {
+        match sweep_slot(&slot.state, &dead) {
             Left::Nothing => {}
             Left::Freed => swept.slots += 1,
             Left::Serving(owner) => {
@@ -126,7 +127,8 @@ pub fn sweep(public: &Segment, bells: &dyn Bells, dead: &dyn Fn(SeatNo) -> bool)
 }
 
 /// What a look at one slot found.
-enum Left {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
     /// Nothing of the dead.
     Nothing,
     /// Something of the dead, which is free now.
@@ -141,9 +143,9 @@ enum Left {
     Strange(u64),
 }
 
-fn sweep_slot(slot: &Slot, dead: &dyn Fn(SeatNo) -> bool) -> Left {
+pub(crate) fn sweep_slot(cell: &StateCell, dead: &dyn Fn(SeatNo) -> bool) -> Left {
     loop {
-        let bits = slot.state.bits();
+        let bits = cell.bits();
         let Some(word) = Word::decode_checked(bits) else {
             return Left::Strange(bits);
         };
@@ -152,7 +154,7 @@ fn sweep_slot(slot: &Slot, dead: &dyn Fn(SeatNo) -> bool) -> Left {
             State::Serving if dead(word.owner) => return Left::Serving(word.owner),
             State::Serving if dead(word.holder) => return Left::Stranded,
             _ if dead(word.owner) => {
-                if free(slot, word) {
+                if free(cell, word) {
                     return Left::Freed;
                 }
                 // A server accepted it meanwhile: look again.
@@ -164,8 +166,16 @@ fn sweep_slot(slot: &Slot, dead: &dyn Fn(SeatNo) -> bool) -> Left {
 }
 
 /// Frees a slot of the dead, unless its word changed meanwhile.
-pub(crate) fn free(slot: &Slot, word: Word) -> bool {
-    slot.state.change(word, word.with(State::Free, word.owner))
+pub(crate) fn free(cell: &StateCell, word: Word) -> bool {
+    cell.change(word, word.with(State::Free, word.owner))
+}
+
+/// What a server does after its answer: frees the slot itself if the owner is dead. Either it
+/// sees DEAD here, or the sweeper, which said DEAD before it looked, sees ANSWERED (pairs with
+/// the fence in [`sweep`]). True: freed.
+pub(crate) fn free_if_dead(cell: &StateCell, answered: Word, status: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    status.load(Ordering::SeqCst) == status::DEAD && free(cell, answered)
 }
 
 /// Answers a request in the place of its holder, which is dead. False: its word changed.
@@ -189,15 +199,65 @@ pub(crate) fn fail(
     if !slot.state.change(serving, answered) {
         return false;
     }
-    let asleep = segment.member(word.owner).is_some_and(|member| {
-        inbox::push(&member.head, word.owner, number, |s| {
-            segment.slot(s).map(|x| &x.next)
-        })
-    });
-    if asleep {
-        bells.ring(word.owner);
+    if let Some(member) = segment.member(word.owner) {
+        let link = |s| segment.slot(s).map(|x| &x.next);
+        if inbox::push(&member.head, word.owner, number, link) {
+            bells.ring(word.owner);
+        }
+        free_if_dead(&slot.state, answered, &member.status);
     }
     true
+}
+
+/// What a sender does after its request to a client: takes it back if that is dead. Either it
+/// sees so here, or the sweeper, which said DEAD before it looked, sees QUEUED (pairs with the
+/// fence in [`sweep`]). True: taken back, and free.
+pub(crate) fn take_back_if_dead(cell: &StateCell, queued: Word, status: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    status.load(Ordering::SeqCst) != status::ALIVE && free(cell, queued)
+}
+
+/// What became of the requests at a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRecovery {
+    /// Answered with EIO.
+    pub failed: u32,
+    /// Left for the successor of a dead peer.
+    pub waiting: u32,
+    /// Left to a living server.
+    pub served: u32,
+}
+
+/// Looks after what hangs at `port`. What waits for a dead client is answered with EIO; what
+/// waits for a dead peer is left to its successor, which does it again, unless `force` says to
+/// fail that too (then nothing of the dead peer may be under way any more). What a living server
+/// has is left to it.
+pub fn recover_port(
+    segment: &Segment,
+    bells: &dyn Bells,
+    alive: &dyn Fn(SeatNo) -> bool,
+    port: PortNo,
+    force: bool,
+) -> PortRecovery {
+    let mut recovery = PortRecovery::default();
+    for (index, slot) in segment.slots().iter().enumerate() {
+        let Some(word) = Word::decode_checked(slot.state.bits()) else {
+            continue;
+        };
+        let waits = matches!(word.state, State::Queued | State::Serving);
+        if !waits || slot.port() != port {
+            continue;
+        }
+        let number = SlotNo(index as u32);
+        if alive(word.holder) {
+            recovery.served += 1;
+        } else if is_peer(word.holder) && !force {
+            recovery.waiting += 1;
+        } else {
+            recovery.failed += u32::from(fail(segment, bells, number, word, libc::EIO));
+        }
+    }
+    recovery
 }
 
 /// Unbinds the ports that are bound to `seat`, and returns how many.
@@ -231,6 +291,29 @@ pub struct Repaired {
     pub words: u32,
     /// Members whose status was wrong.
     pub members: u32,
+}
+
+impl std::fmt::Display for Repaired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = &self.swept;
+        write!(
+            f,
+            "freed {} slots and {} buffers, wiped {} slots and {} buffers that said nothing \
+             sensible, failed {} requests, unbound {} ports, bound {} again, mended {} seats; {} \
+             requests of dead clients are still with a server, {} wait for a dead client \
+             (recoverport fails them)",
+            s.slots,
+            s.buffers,
+            s.wiped,
+            self.words,
+            s.failed,
+            s.ports,
+            self.rebound,
+            self.members,
+            s.serving,
+            s.stranded
+        )
+    }
 }
 
 /// Mends the public region after somebody scribbled on it: words that say nothing sensible are

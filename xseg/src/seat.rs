@@ -16,6 +16,7 @@ use crate::bell::{self, Bells};
 use crate::buffer::Hints;
 use crate::inbox::{self, Walk};
 use crate::protocol::{self, NO_PORT, PortNo};
+use crate::reclaim;
 use crate::segment::{Extent, Segment};
 use crate::slot::{Address, Answer, Request, Slot};
 use crate::sync::Ordering;
@@ -37,6 +38,17 @@ pub struct RequestId {
     pub slot: SlotNo,
     /// Its life.
     pub generation: u32,
+}
+
+/// A root: the slot (index + 1) in the low half, its life (24 bits) above.
+const ROOT_BITS: u32 = 32;
+/// A mark: the step in the low bits, the life of the client's slot above.
+const STEP_BITS: u32 = 40;
+/// Largest step that a mark can hold.
+pub const STEP_MAX: u64 = (1 << STEP_BITS) - 1;
+
+fn root_of(token: &Token) -> u64 {
+    u64::from(token.word.generation) << ROOT_BITS | (u64::from(token.slot.0) + 1)
 }
 
 #[derive(Debug)]
@@ -309,7 +321,25 @@ impl Seat {
         if asleep {
             self.bells.ring(to);
         }
+        if !reclaim::is_peer(to) && self.take_back_from_dead(&token, to) {
+            return Err(libc::ENXIO);
+        }
         Ok(token.id())
+    }
+
+    /// A client that served a port may have died after its port was looked up: true if the
+    /// request was taken back from it. A dead peer's requests wait for its successor instead.
+    fn take_back_from_dead(&mut self, token: &Token, to: SeatNo) -> bool {
+        let region = &mut self.regions[usize::from(token.region)];
+        let queued = token.word.with(State::Queued, to);
+        let (slot, member) = (region.segment.slot(token.slot), region.segment.member(to));
+        let back = slot
+            .zip(member)
+            .is_some_and(|(s, m)| reclaim::take_back_if_dead(&s.state, queued, &m.status));
+        if back {
+            region.sent[token.slot.0 as usize] = 0;
+        }
+        back
     }
 
     /// Where the data of an answered request is now (a server may have enlarged it); `None` when
@@ -480,10 +510,7 @@ impl Seat {
             request.flags &= protocol::flags::PUBLIC;
             request.tag = 0;
             request.lease = 0;
-            request.root = u64::from(token.slot.0) + 1;
-            if request.attempt == 0 {
-                self.set_mark(request.root, 0);
-            }
+            request.root = root_of(token);
         }
         if request.datalen > 0
             && self
@@ -522,45 +549,50 @@ impl Seat {
         let Incoming(token) = incoming;
         let region = &self.regions[usize::from(token.region)];
         let slot = self.slot_of(&token);
+        if slot.state.load() != Some(token.word) {
+            // Somebody scribbled on the word; the record may be another request's by now.
+            return;
+        }
         slot.write_answer(&answer);
         let owner = token.word.owner;
         let answered = token.word.with(State::Answered, owner);
         if !slot.state.change(token.word, answered) {
-            // Somebody scribbled on the word: the answer has no address any more.
             return;
         }
         if region.push(owner, token.slot) {
             self.bells.ring(owner);
         }
-        // SeqCst with the sweeper's store of DEAD: one of us frees what a dead owner left.
-        crate::sync::fence(Ordering::SeqCst);
-        let dead = region
-            .segment
-            .member(owner)
-            .is_none_or(|m| m.status.load(Ordering::SeqCst) == inbox::status::DEAD);
-        if dead {
-            slot.state
-                .change(answered, answered.with(State::Free, owner));
+        match region.segment.member(owner) {
+            Some(member) => reclaim::free_if_dead(&slot.state, answered, &member.status),
+            None => reclaim::free(&slot.state, answered),
+        };
+    }
+
+    /// The step mark of the client's request that `root` names ([`Request::root`]): what a server
+    /// of several steps notes there is still there after its death, and is 0 at first. The mark
+    /// carries the life of the client's slot, so the next request in that slot does not see it.
+    pub fn mark(&self, root: u64) -> u64 {
+        let bits = self
+            .mark_cell(root)
+            .map_or(0, |cell| cell.load(Ordering::Acquire));
+        match bits >> STEP_BITS == root >> ROOT_BITS {
+            true => bits & STEP_MAX,
+            false => 0,
         }
     }
 
-    /// The step mark of the client's request that `root` names (slot index + 1): what a server of
-    /// several steps notes there is still there after its death, and is 0 at first.
-    pub fn mark(&self, root: u64) -> u64 {
-        self.mark_cell(root)
-            .map_or(0, |cell| cell.load(Ordering::Acquire))
-    }
-
-    /// Sets the step mark.
+    /// Sets the step mark, at most [`STEP_MAX`].
     pub fn set_mark(&self, root: u64, step: u64) {
+        debug_assert!(step <= STEP_MAX, "a step mark has {STEP_BITS} bits");
         if let Some(cell) = self.mark_cell(root) {
-            cell.store(step, Ordering::Release);
+            let life = (root >> ROOT_BITS) << STEP_BITS;
+            cell.store(life | step & STEP_MAX, Ordering::Release);
         }
     }
 
     fn mark_cell(&self, root: u64) -> Option<&crate::sync::AtomicU64> {
-        let index = usize::try_from(root.checked_sub(1)?).ok()?;
-        self.segment(PRIVATE)?.marks().get(index)
+        let index = (root as u32).checked_sub(1)?;
+        self.segment(PRIVATE)?.marks().get(index as usize)
     }
 
     // ---- buffers ----
@@ -698,6 +730,9 @@ impl Seat {
                         .push(Incoming(Token { region, slot, word }));
                     return;
                 }
+                // Peers ask each other in the private region only; in the public one somebody
+                // scribbled, and no answer would ever come.
+                State::Serving if mine && region == PUBLIC => return,
                 State::Serving if mine => {
                     let generation = word.generation;
                     recovery.waiting.push(RequestId {
@@ -719,7 +754,8 @@ impl Seat {
     }
 
     /// Drops from `recovery` what has been answered meanwhile; true when nothing is left to wait
-    /// for. Then the buffers that the predecessor held in the private region are freed.
+    /// for. Then the buffers that the predecessor held are freed: to be called only when nothing
+    /// of it can land any more (its drain lock is free).
     pub fn recovered(&mut self, recovery: &mut Recovery) -> bool {
         recovery.waiting.retain(|id| {
             let segment = &self.regions[usize::from(id.region)].segment;
@@ -738,8 +774,8 @@ impl Seat {
         if !recovery.waiting.is_empty() {
             return false;
         }
-        if let Some(private) = self.segment(PRIVATE) {
-            crate::buffer::give_back_all(private.words(), self.no);
+        for region in &self.regions {
+            crate::buffer::give_back_all(region.segment.words(), self.no);
         }
         true
     }

@@ -117,6 +117,22 @@ impl Segment {
         let file = File::from(fd);
         check_seals(file.as_fd())?;
         let (spec, generation) = read_header(&file)?;
+        Segment::map_checked(file, spec, generation)
+    }
+
+    /// Joins a region whose numbers its holder says, whatever stands in the region itself (a
+    /// client may have scribbled there). Seals and size are checked all the same.
+    pub fn from_parts(
+        fd: OwnedFd,
+        spec: RegionSpec,
+        generation: u64,
+    ) -> Result<Segment, SegmentError> {
+        let file = File::from(fd);
+        check_seals(file.as_fd())?;
+        Segment::map_checked(file, spec, generation)
+    }
+
+    fn map_checked(file: File, spec: RegionSpec, generation: u64) -> Result<Segment, SegmentError> {
         let layout = Layout::new(spec)?;
         let len = file
             .metadata()
@@ -127,7 +143,7 @@ impl Segment {
             .len();
         if len != layout.total {
             return Err(SegmentError::Foreign(
-                "its size is not the one its header promises",
+                "its size is not the one that its numbers make",
             ));
         }
         Segment::map(file, layout, generation)

@@ -117,7 +117,8 @@ pub struct Request {
     pub lease: u64,
     /// How many servers died over it.
     pub attempt: u32,
-    /// The client's request that it is part of (between peers): slot index + 1.
+    /// The client's request that it is part of (between peers), for [`crate::Seat::mark`]: slot
+    /// index + 1 in the low 32 bits, the slot's generation above; 0 for none.
     pub root: u64,
 }
 
@@ -274,6 +275,11 @@ impl Slot {
     pub(crate) fn write_data(&self, data: Address, datalen: u64) {
         self.data.store(data.encode(), Relaxed);
         self.datalen.store(datalen, Relaxed);
+    }
+
+    /// The port that the request was sent to, for display and for `recoverport`.
+    pub(crate) fn port(&self) -> PortNo {
+        self.dst.load(Relaxed)
     }
 
     /// Where the data is now, and how long it is.

@@ -162,6 +162,13 @@ impl StateCell {
             .is_ok()
     }
 
+    /// Takes a free cell for `seat`; `None` when it is not free, or somebody else was faster.
+    pub fn claim(&self, seat: SeatNo) -> Option<Word> {
+        let free = self.load().filter(|w| w.state == State::Free)?;
+        let claimed = free.claimed_by(seat);
+        self.change(free, claimed).then_some(claimed)
+    }
+
     /// Makes a cell that decodes to nothing free. `generation` is to be none that a server may
     /// still hold a token for.
     pub(crate) fn wipe(&self, seen: u64, generation: u32) -> bool {

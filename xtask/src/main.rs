@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod packages;
+mod quickstart;
 mod stream;
 mod tally;
 mod test;
@@ -20,11 +21,16 @@ struct Cli {
 enum Command {
     /// Check everything: format, lints, tests, models
     Test(test::Options),
+    /// Show the main job: a node, a volume, a snapshot, a clone, a killed peer, all verified
+    Quickstart(quickstart::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Test(options) = Cli::parse().command;
-    match test::run(&options) {
+    let outcome = match Cli::parse().command {
+        Command::Test(options) => test::run(&options),
+        Command::Quickstart(options) => quickstart::run(&options),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -194,6 +194,14 @@ impl Blocker {
             return Err(libc::ESTALE);
         }
         let op = self.operation(incoming, request)?;
+        if region == PRIVATE
+            && request.operation() == Some(Operation::LockInfo)
+            && !self.locks.contains_key(&volume_tag(&request.target))
+        {
+            // Mapperd asks whether the lock still is ours, and this instance never saw it taken.
+            let name = parse::name(&request.target)?;
+            return Ok((Op::Acquire { name }, Step::Relock));
+        }
         if region == PRIVATE && request.has(flags::UNDER_LOCK) {
             let Some(volume) = self.locks.get(&request.tag) else {
                 return Ok((
@@ -247,10 +255,7 @@ impl Blocker {
         match flight.step {
             Step::Own => self.finish_own(flight, done),
             Step::Relock => self.finish_relock(flight, done),
-            Step::Unlock => {
-                self.counters.lost_locks += 1;
-                self.fail(flight.incoming, libc::ESTALE);
-            }
+            Step::Unlock => self.finish_unlock(flight),
         }
         if self.fences.any_waiting() {
             self.settle_fences();
@@ -329,25 +334,48 @@ impl Blocker {
         let Flight {
             incoming, request, ..
         } = flight;
-        let ours = match done.result {
-            Ok(reply) => matches!(&reply.detail, driver::Detail::Lock(l) if l.already_ours),
+        let asks_only = request.operation() == Some(Operation::LockInfo);
+        let volume = match lock_of(&request) {
+            Ok(volume) => volume,
+            Err(errno) => return self.fail(incoming, errno),
+        };
+        match done.result {
+            Ok(reply) if was_ours(&reply) => {
+                self.locks.insert(volume_tag_of(&volume), volume);
+                self.start_request(incoming, request);
+            }
+            // It was nobody's, or a dead process's: it is not ours to keep.
+            Ok(_) => {
+                let op = Op::Release {
+                    name: volume,
+                    force: false,
+                };
+                self.submit(incoming, request, op, Step::Unlock);
+            }
+            Err(_) if asks_only => {
+                let op = Op::LockInfo { name: volume };
+                self.submit(incoming, request, op, Step::Own);
+            }
             Err(_) => {
                 self.counters.lost_locks += 1;
-                return self.fail(incoming, libc::ESTALE);
+                self.fail(incoming, libc::ESTALE);
             }
-        };
-        let Ok(volume) = lock_of(&request) else {
-            return self.fail(incoming, libc::EINVAL);
-        };
-        if !ours {
-            let op = Op::Release {
-                name: volume,
-                force: false,
-            };
-            return self.submit(incoming, request, op, Step::Unlock);
         }
-        self.locks.insert(request.tag, volume);
-        self.start_request(incoming, request);
+    }
+
+    /// What was taken by looking was given back: the lock is not ours.
+    fn finish_unlock(&mut self, flight: Flight) {
+        let Flight {
+            incoming, request, ..
+        } = flight;
+        if request.operation() == Some(Operation::LockInfo)
+            && let Ok(volume) = lock_of(&request)
+        {
+            let op = Op::LockInfo { name: volume };
+            return self.submit(incoming, request, op, Step::Own);
+        }
+        self.counters.lost_locks += 1;
+        self.fail(incoming, libc::ESTALE);
     }
 
     fn settle_fences(&mut self) {
@@ -407,8 +435,20 @@ fn is_data_write(request: &Request) -> bool {
     )
 }
 
-/// The volume whose lock a map write needs; EINVAL when its tag is another's.
+/// Whether ACQUIRE found the lock ours already.
+fn was_ours(reply: &driver::Reply) -> bool {
+    matches!(&reply.detail, driver::Detail::Lock(lock) if lock.already_ours)
+}
+
+fn volume_tag_of(volume: &driver::Name) -> u32 {
+    volume_tag(&Name::new(volume).unwrap_or_default())
+}
+
+/// The volume whose lock a request is about; EINVAL when its tag is another's.
 fn lock_of(request: &Request) -> Result<driver::Name, i32> {
+    if request.operation() == Some(Operation::LockInfo) {
+        return parse::name(&request.target);
+    }
     let bytes = parse::volume_of(&request.target);
     let volume = Name::new(bytes).ok_or(libc::EINVAL)?;
     if volume_tag(&volume) != request.tag {

@@ -40,7 +40,9 @@ impl ListPage {
     }
 }
 
-/// The reply of LOCKINFO, JSON; all fields absent when nobody holds the lock.
+/// The reply of LOCKINFO, JSON; all fields absent when nobody holds the lock. The answer's
+/// `serviced` says in its low byte who does (0 nobody, 1 this node, 2 another), above it how many
+/// bytes the JSON has.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockReport {
     /// The owner's text, escaped.
@@ -112,8 +114,13 @@ pub(crate) fn say(detail: Detail, acquire: bool) -> Said {
                 .map(LockReport::from)
                 .unwrap_or_default();
             let bytes = serde_json::to_vec(&report).unwrap_or_default();
+            let holder = match (&report.owner, report.ours) {
+                (None, _) => 0,
+                (Some(_), true) => 1,
+                (Some(_), false) => 2,
+            };
             Said {
-                serviced: Some(bytes.len() as u64),
+                serviced: Some(holder | (bytes.len() as u64) << 8),
                 bytes: Some(bytes),
             }
         }

@@ -400,7 +400,8 @@ impl Client {
             4096,
             "lock information",
         )?;
-        Ok(reply.bytes[..reply.bytes.len().min(reply.serviced as usize)].to_vec())
+        let len = (reply.serviced >> 8) as usize;
+        Ok(reply.bytes[..reply.bytes.len().min(len)].to_vec())
     }
 
     /// One page of the storage's maps, as mapperd lists them; the second value is the cursor of

@@ -155,10 +155,7 @@ pub enum HashAlgorithm {
 
 impl HashAlgorithm {
     /// All of them.
-    pub const ALL: [HashAlgorithm; 2] = [
-        HashAlgorithm::Sha256,
-        HashAlgorithm::Blake2b256,
-    ];
+    pub const ALL: [HashAlgorithm; 2] = [HashAlgorithm::Sha256, HashAlgorithm::Blake2b256];
 
     /// The word that stands for it in a file or on a command line.
     pub fn as_str(self) -> &'static str {

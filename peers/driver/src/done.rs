@@ -106,6 +106,7 @@ pub struct ProcessMark {
     pub pid: u32,
     /// When it started, in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start: u64,
-    /// The host's `/proc/sys/kernel/random/boot_id`.
+    /// Where that pid means something: the host's `/proc/sys/kernel/random/boot_id`, a colon, and
+    /// the number of the pid namespace (two containers of one host have the same boot id).
     pub boot: String,
 }

@@ -27,6 +27,6 @@ pub use buf::Buf;
 pub use digest::{Digest, HashAlgorithm, UnknownAlgorithm};
 pub use done::{Detail, Done, LockHolder, LockReply, ProcessMark, Reply};
 pub use errno::Errno;
-pub use memory::{Faults, MemoryDriver, MemoryStore};
+pub use memory::{Failure, Faults, MemoryDriver, MemoryStore};
 pub use name::{MAX_NAME, Name, NameError};
 pub use ops::{Capabilities, Driver, Op, OpId, Tag};

@@ -23,6 +23,9 @@ use std::rc::Rc;
 pub use store::MemoryStore;
 use store::Outcome;
 
+/// Decides whether an operation fails, and how.
+pub type Failure = dyn Fn(&Op) -> Option<Errno>;
+
 /// How a [`MemoryDriver`] misbehaves, within what the contract allows.
 #[derive(Clone)]
 pub struct Faults {
@@ -32,7 +35,7 @@ pub struct Faults {
     /// delays and reorders nothing.
     pub delay: u8,
     /// Which operations fail, and how. A failed write may have changed any part of its range.
-    pub fail: Rc<dyn Fn(&Op) -> Option<Errno>>,
+    pub fail: Rc<Failure>,
 }
 
 /// A driver over a [`MemoryStore`].

@@ -48,13 +48,19 @@ pub struct Embedded {
 }
 
 /// The ports of an embedded node in memory.
-const PORTS: Ports = Ports { blockerb: 0, blockerm: 1, mapperd: 2, vlmcd: 3 };
+const PORTS: Ports = Ports {
+    blockerb: 0,
+    blockerm: 1,
+    mapperd: 2,
+    vlmcd: 3,
+};
 const NR_OPS: u32 = 256;
 
 impl Embedded {
     /// Starts a node; `heap_mib` is the room for data under way. Returns when it serves.
     pub fn start(storage: Storage, heap_mib: u64) -> io::Result<Embedded> {
-        let local = Local::new(RegionSpec::public(2048, 1024, heap_mib)).map_err(io::Error::other)?;
+        let local =
+            Local::new(RegionSpec::public(2048, 1024, heap_mib)).map_err(io::Error::other)?;
         let ports = ports_of(&storage)?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let (ready, serving) = channel();
@@ -62,10 +68,18 @@ impl Embedded {
         let thread = std::thread::Builder::new()
             .name("archipelago".into())
             .spawn(move || run(&theirs.0, storage, theirs.1, ready))?;
-        let node = Embedded { local, ports, stop, thread: Some(thread) };
+        let node = Embedded {
+            local,
+            ports,
+            stop,
+            thread: Some(thread),
+        };
         match serving.recv() {
             Ok(()) => Ok(node),
-            Err(_) => Err(node.outcome().err().unwrap_or(io::ErrorKind::BrokenPipe.into())),
+            Err(_) => Err(node
+                .outcome()
+                .err()
+                .unwrap_or(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -111,7 +125,12 @@ impl Drop for Embedded {
 
 /// Where the mandatory roles serve.
 pub fn ports(roles: &[Role]) -> Option<Ports> {
-    let port = |name: &str| roles.iter().find(|r| r.name == name).map(|r| r.ports.start().0);
+    let port = |name: &str| {
+        roles
+            .iter()
+            .find(|r| r.name == name)
+            .map(|r| r.ports.start().0)
+    };
     Some(Ports {
         vlmcd: port("vlmcd")?,
         mapperd: port("mapperd")?,
@@ -154,12 +173,21 @@ fn run(
 fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
     let run_dir = PathBuf::new();
     for name in ["blockerb", "blockerm"] {
-        let port = if name == "blockerb" { PORTS.blockerb } else { PORTS.blockerm };
+        let port = if name == "blockerb" {
+            PORTS.blockerb
+        } else {
+            PORTS.blockerm
+        };
         let desk = Desk::new(local.peer_seat(name)?);
         let driver = Box::new(MemoryDriver::new(&MemoryStore::new(), name));
         let role = memory_role(name, port, RoleKind::Vlmcd(composer()));
-        let peer =
-            roles::blocker(&role, HashAlgorithm::Sha256, desk.clone(), driver, engine.reactor());
+        let peer = roles::blocker(
+            &role,
+            HashAlgorithm::Sha256,
+            desk.clone(),
+            driver,
+            engine.reactor(),
+        );
         engine.add(desk.clone(), Box::new(peer));
         desk.with_seat(|seat| seat.bind(port, port));
     }

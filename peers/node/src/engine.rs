@@ -12,7 +12,7 @@
 //! a dozing inbox rings its bell, and the bells are polled by the ring (edge-triggered, so that a
 //! ring costs no read).
 
-use reactor::{Clock, Handler, Reactor, opcode, types};
+use reactor::{Handler, Reactor, opcode, types};
 use runtime::{Desk, Host, Peer};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -46,8 +46,11 @@ impl Engine {
     /// An engine without peers. `stop` (a signalfd or eventfd) becoming readable ends it.
     pub fn new(stop: Option<OwnedFd>) -> io::Result<Engine> {
         let reactor = Reactor::new(512)?;
-        let host =
-            Host::new(reactor.env.clone(), reactor.executor.clone(), reactor.timers.clone());
+        let host = Host::new(
+            reactor.env.clone(),
+            reactor.executor.clone(),
+            reactor.timers.clone(),
+        );
         let bells = reactor.ring.handler();
         let mut engine = Engine {
             reactor,
@@ -78,7 +81,9 @@ impl Engine {
     pub fn add(&mut self, desk: Desk, peer: Box<dyn Peer>) {
         let bell = desk.with_seat(|seat| {
             let no = seat.no();
-            seat.bells().descriptor(no).map(|fd| (u64::from(no.0), fd.as_raw_fd()))
+            seat.bells()
+                .descriptor(no)
+                .map(|fd| (u64::from(no.0), fd.as_raw_fd()))
         });
         if let Some((seat, fd)) = bell {
             self.watch(seat, fd);
@@ -102,7 +107,9 @@ impl Engine {
     }
 
     fn arm(&self, payload: u64, fd: RawFd) {
-        let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true).build();
+        let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
+            .multi(true)
+            .build();
         // SAFETY: a poll names no memory.
         unsafe { self.bells.push(poll, payload) };
     }
@@ -153,7 +160,9 @@ impl Engine {
     /// The holder sends nothing unasked: it is gone. Looks for the next one.
     fn holder_spoke(&mut self) {
         self.watched.retain(|(payload, _)| *payload != HOLDER);
-        let Some(connection) = &self.connection else { return };
+        let Some(connection) = &self.connection else {
+            return;
+        };
         if !connection.is_up() && !self.stopping {
             tracing::warn!("the supervisor is gone; serving on, and looking for the next one");
             self.reattach_at = Some(self.reactor.env.clock.now_ns());
@@ -165,7 +174,9 @@ impl Engine {
         if self.reattach_at.is_none_or(|at| at > now) {
             return;
         }
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
         if connection.reattach().is_ok() {
             self.reattach_at = None;
             self.keep(connection);
@@ -174,7 +185,9 @@ impl Engine {
         self.connection = Some(connection);
         let at = now + REATTACH_NS;
         self.reattach_at = Some(at);
-        self.reactor.executor.spawn(self.reactor.timers.sleep_until(at));
+        self.reactor
+            .executor
+            .spawn(self.reactor.timers.sleep_until(at));
     }
 
     /// Stays awake a little while something is under way. True: something came.
@@ -204,7 +217,10 @@ impl Engine {
             return Ok(());
         }
         let now = self.reactor.env.clock.now_ns();
-        let timeout = self.host.next_deadline_ns().map(|at| at.saturating_sub(now));
+        let timeout = self
+            .host
+            .next_deadline_ns()
+            .map(|at| at.saturating_sub(now));
         let waited = match self.reactor.executor.has_ready() {
             true => Ok(()),
             false => self.reactor.ring.wait(timeout),

@@ -12,14 +12,16 @@ pub struct PidFile(PathBuf);
 impl PidFile {
     /// Makes the file; an error when it is there already.
     pub fn create(path: PathBuf) -> io::Result<PidFile> {
-        let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
+        let named =
+            |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o660)
             .open(&path)
             .map_err(named)?;
-        file.write_all(std::process::id().to_string().as_bytes()).map_err(named)?;
+        file.write_all(std::process::id().to_string().as_bytes())
+            .map_err(named)?;
         Ok(PidFile(path))
     }
 }

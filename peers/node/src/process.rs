@@ -50,7 +50,9 @@ pub struct StartError {
 
 fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.into();
-    move |why| StartError { sentence: format!("{what}: {why}") }
+    move |why| StartError {
+        sentence: format!("{what}: {why}"),
+    }
 }
 
 /// Runs the process to its end.
@@ -68,14 +70,18 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
     let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
     let connection = join(plan, &mut engine)?;
     engine.keep(connection);
-    engine.run(say_ready).map_err(failed("the reactor failed"))?;
+    engine
+        .run(say_ready)
+        .map_err(failed("the reactor failed"))?;
     drop(engine);
     drop(pid_files);
     Ok(())
 }
 
 fn pid_path(plan: &Plan, role: &Role) -> PathBuf {
-    role.pidfile.clone().unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
+    role.pidfile
+        .clone()
+        .unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
 }
 
 /// Takes the seats of all roles, and adds their peers.
@@ -94,10 +100,14 @@ fn join(plan: &Plan, engine: &mut Engine) -> Result<Connection, StartError> {
                 joined.seat
             }),
         }
-        .map_err(|e| StartError { sentence: format!("{}: {e}", role.name) })?;
+        .map_err(|e| StartError {
+            sentence: format!("{}: {e}", role.name),
+        })?;
         seat_role(engine, role, seat, &plan.run_dir)?;
     }
-    connection.ok_or_else(|| StartError { sentence: "a process needs a role".into() })
+    connection.ok_or_else(|| StartError {
+        sentence: "a process needs a role".into(),
+    })
 }
 
 /// Makes the peer of `role` and binds its ports: from here on requests queue up for it.
@@ -108,8 +118,10 @@ pub(crate) fn seat_role(
     run_dir: &Path,
 ) -> Result<(), StartError> {
     let desk = Desk::new(seat);
-    let peer = roles::make(role, desk.clone(), engine.reactor(), run_dir)
-        .map_err(|e| StartError { sentence: e.to_string() })?;
+    let peer =
+        roles::make(role, desk.clone(), engine.reactor(), run_dir).map_err(|e| StartError {
+            sentence: e.to_string(),
+        })?;
     let (first, last) = (role.ports.start().0, role.ports.end().0);
     engine.add(desk.clone(), peer);
     if !desk.with_seat(|seat| seat.bind(first, last)) {
@@ -123,13 +135,17 @@ fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
     use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setgid, setuid};
     let uid = uid.map(Uid::from_raw).filter(|&uid| uid != getuid());
     let user = uid.and_then(|uid| User::from_uid(uid).ok().flatten());
-    let gid = gid.map(Gid::from_raw).or(user.as_ref().map(|u| u.gid)).filter(|&g| g != getgid());
+    let gid = gid
+        .map(Gid::from_raw)
+        .or(user.as_ref().map(|u| u.gid))
+        .filter(|&g| g != getgid());
     let change = || -> nix::Result<()> {
         if let Some(gid) = gid {
             setgid(gid)?;
         }
         if let Some(user) = &user {
-            let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+            let name =
+                std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
             initgroups(&name, gid.unwrap_or(user.gid))?;
         }
         uid.map_or(Ok(()), setuid)
@@ -150,8 +166,12 @@ fn stop_signals() -> std::io::Result<OwnedFd> {
 
 /// Tells whoever started us.
 fn say_ready() {
-    let fd = std::env::var(READY_FD).ok().and_then(|text| text.parse::<i32>().ok());
-    let Some(fd) = fd.filter(|&fd| fd > 2) else { return };
+    let fd = std::env::var(READY_FD)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok());
+    let Some(fd) = fd.filter(|&fd| fd > 2) else {
+        return;
+    };
     // SAFETY: the starter passed this descriptor for us alone, and it is used once.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     if let Err(why) = file.write_all(b"ready\n") {

@@ -2,6 +2,7 @@
 
 use config::{FileBlocker, Role, RoleKind};
 use driver::{Driver, HashAlgorithm};
+use filed::{DrainLock, Filed};
 use reactor::Reactor;
 use runtime::{Desk, Peer};
 use std::path::Path;
@@ -30,7 +31,12 @@ pub enum RoleError {
 }
 
 /// Makes the peer of `role` at `desk`. `run_dir` is where a driver keeps what must outlive it.
-pub fn make(role: &Role, desk: Desk, reactor: &Reactor, run_dir: &Path) -> Result<Box<dyn Peer>, RoleError> {
+pub fn make(
+    role: &Role,
+    desk: Desk,
+    reactor: &Reactor,
+    run_dir: &Path,
+) -> Result<Box<dyn Peer>, RoleError> {
     Ok(match &role.kind {
         RoleKind::FileBlocker(files) => {
             let driver = files_driver(role, files, reactor, run_dir)?;
@@ -93,4 +99,68 @@ fn composer(role: &Role, volumes: &config::Vlmcd, desk: Desk, reactor: &Reactor)
         write_through: volumes.write_through,
     };
     vlmcd::Vlmcd::new(settings, desk, reactor.env.clone())
+}
+
+/// The files driver of a blocker: first its drain lock, because nothing may be done in the place
+/// of a predecessor that still writes; then the directory, which must be the one it served before.
+fn files_driver(
+    role: &Role,
+    files: &FileBlocker,
+    reactor: &Reactor,
+    run_dir: &Path,
+) -> Result<Box<dyn Driver>, RoleError> {
+    let storage = |sentence: String| RoleError::Storage {
+        role: role.name.clone(),
+        sentence,
+    };
+    let lock = run_dir.join(format!("{}.drain", role.name));
+    DrainLock::acquire(&lock)
+        .and_then(|held| held.register(&reactor.ring))
+        .map_err(|why| storage(format!("can't take {}: {why}", lock.display())))?;
+    let known = run_dir.join(format!("{}.directory", role.name));
+    let expected_id = std::fs::read_to_string(&known)
+        .ok()
+        .filter(|id| !id.is_empty());
+    let driver = Filed::open(
+        filed::Config {
+            dir: files.archip_dir.clone(),
+            lock_dir: files.lock_dir.clone(),
+            owner: role.owner(),
+            direct: files.direct,
+            fdcache: files.fdcache as usize,
+            pithos_migrate: files.pithos_migrate,
+            expected_id,
+        },
+        reactor,
+    )
+    .map_err(|why| storage(with_sources(&why)))?;
+    std::fs::write(&known, driver.id())
+        .map_err(|why| storage(format!("can't write {}: {why}", known.display())))?;
+    Ok(Box::new(driver))
+}
+
+/// An error with its causes, in one sentence.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(why) = cause {
+        sentence += &format!(": {why}");
+        cause = why.source();
+    }
+    sentence
+}
+
+fn mapper(role: &Role, maps: &config::Mapperd, desk: Desk, reactor: &Reactor) -> mapperd::Mapperd {
+    let settings = mapperd::Config {
+        map_version: maps.map_version,
+        nr_ops: role.nr_ops as usize,
+        ..mapperd::Config::new(maps.blockerm_port.0, maps.blockerb_port.0)
+    };
+    mapperd::Mapperd::new(
+        settings,
+        desk,
+        reactor.executor.clone(),
+        reactor.timers.clone(),
+        reactor.env.clone(),
+    )
 }

@@ -49,9 +49,10 @@ fn many_jobs_on_few_threads() {
     let sum = Rc::new(Cell::new(0));
     for i in 0..200u64 {
         let (job, sum) = (reactor.offload.run(move || i), sum.clone());
-        reactor
-            .executor
-            .spawn(async move { sum.set(sum.get() + job.await) });
+        reactor.executor.spawn(async move {
+            let value = job.await;
+            sum.set(sum.get() + value);
+        });
     }
     while sum.get() < 199 * 200 / 2 {
         if !reactor.turn().unwrap() {

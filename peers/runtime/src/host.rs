@@ -4,6 +4,9 @@
 //! - A peer gets no request before everything that its predecessor sent is answered or taken
 //!   back (design section 4); then what the predecessor was serving, those with a step mark
 //!   first; then what is new.
+//! - A stop goes from the last peer to the first (the order of ROLES, reversed), so that whoever
+//!   gives something back still finds whom it gives it to. A peer that stops takes no request any
+//!   more; one that comes nevertheless stays with its seat, for its successor.
 //! - Nothing here blocks or reads a clock of its own: whoever calls [`Host::turn`] decides when,
 //!   so the production loop and the simulation run the same code.
 
@@ -35,6 +38,7 @@ pub struct Host {
     events: Vec<Event>,
     requests: Vec<Incoming>,
     replies: Vec<(u64, Answer)>,
+    stopping: bool,
 }
 
 impl Host {
@@ -48,6 +52,7 @@ impl Host {
             events: Vec::new(),
             requests: Vec::new(),
             replies: Vec::new(),
+            stopping: false,
         }
     }
 
@@ -63,7 +68,7 @@ impl Host {
 
     /// Does everything that can be done now. True: something was done.
     pub fn turn(&mut self) -> bool {
-        let mut progress = false;
+        let mut progress = self.stop_next();
         for at in 0..self.stations.len() {
             progress |= self.turn_station(at);
         }
@@ -109,7 +114,8 @@ impl Host {
         for (token, answer) in self.replies.drain(..) {
             station.peer.reply(token, answer);
         }
-        for incoming in self.requests.drain(..) {
+        let serving = matches!(station.phase, Phase::Serving);
+        for incoming in self.requests.drain(..).filter(|_| serving) {
             station.deliver(incoming);
         }
         any
@@ -155,10 +161,26 @@ impl Host {
 
     /// Begins to stop: what is under way is finished, then the peers give back what they hold.
     pub fn stop(&mut self) {
-        for station in &mut self.stations {
-            if !matches!(station.phase, Phase::Stopped) {
-                station.phase = Phase::Stopping;
+        self.stopping = true;
+    }
+
+    /// Lets the next peer stop, once those behind it have. True: it begins to.
+    fn stop_next(&mut self) -> bool {
+        if !self.stopping {
+            return false;
+        }
+        let mut left = self
+            .stations
+            .iter_mut()
+            .rev()
+            .skip_while(|s| matches!(s.phase, Phase::Stopped));
+        match left.next() {
+            // What its predecessor left is for its successor as much as for us.
+            Some(next) if matches!(next.phase, Phase::Serving | Phase::Recovering(_)) => {
+                next.phase = Phase::Stopping;
+                true
             }
+            _ => false,
         }
     }
 

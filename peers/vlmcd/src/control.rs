@@ -12,11 +12,12 @@ impl Vlmcd {
     /// Makes durable what was answered before: the data, then the map.
     pub(crate) fn flush(&mut self, index: u32) {
         let (op, volume) = self.op_and_volume(index);
-        if !volume.dirty_data {
+        if !volume.dirty_data && volume.data_syncs == 0 {
             return self.sync_map(index);
         }
         // What is answered from here on is for the next flush.
         volume.dirty_data = false;
+        volume.data_syncs += 1;
         op.stage = Stage::SyncData;
         let request = Request {
             tag: volume.tag,
@@ -25,36 +26,46 @@ impl Vlmcd {
         };
         match self.send(self.settings.blocker_port, &request, Token::of(index)) {
             Ok(true) => {}
-            Ok(false) => self.op_and_volume(index).1.dirty_data = true,
-            Err(errno) => self.sync_failed(index, errno),
+            Ok(false) => self.data_sync_ended(index, false),
+            Err(errno) => {
+                self.data_sync_ended(index, false);
+                self.fail(index, errno);
+            }
         }
+    }
+
+    fn data_sync_ended(&mut self, index: u32, clean: bool) {
+        let (_, volume) = self.op_and_volume(index);
+        volume.data_syncs -= 1;
+        volume.dirty_data |= !clean;
+        // Mapperd looks at the lock even when the map has nothing to sync: a flush is never
+        // acknowledged by a node that lost its volume.
+        volume.dirty_map = true;
+    }
+
+    fn map_sync_ended(&mut self, index: u32, clean: bool) {
+        let (_, volume) = self.op_and_volume(index);
+        volume.map_syncs -= 1;
+        volume.dirty_map |= !clean;
     }
 
     /// The data's sync was answered.
     pub(crate) fn data_synced(&mut self, index: u32, answer: Answer) {
-        if answer.errno != 0 {
-            return self.sync_failed(index, answer.errno as i32);
+        self.data_sync_ended(index, answer.errno == 0);
+        match answer.errno {
+            0 => self.sync_map(index),
+            errno => self.fail(index, errno as i32),
         }
-        // Mapperd looks at the lock even when the map has nothing to sync: a flush is never
-        // acknowledged by a node that lost its volume.
-        self.op_and_volume(index).1.dirty_map = true;
-        self.sync_map(index);
-    }
-
-    fn sync_failed(&mut self, index: u32, errno: i32) {
-        let (_, volume) = self.op_and_volume(index);
-        volume.dirty_data = true;
-        volume.dirty_map = true;
-        self.fail(index, errno);
     }
 
     /// Makes the map's entries durable, or goes on when there is nothing to do.
     pub(crate) fn sync_map(&mut self, index: u32) {
         let (op, volume) = self.op_and_volume(index);
-        if !volume.dirty_map {
+        if !volume.dirty_map && volume.map_syncs == 0 {
             return self.synced(index);
         }
         volume.dirty_map = false;
+        volume.map_syncs += 1;
         op.stage = Stage::SyncMap;
         let request = Request {
             tag: volume.tag,
@@ -64,16 +75,20 @@ impl Vlmcd {
         };
         match self.send(self.settings.mapper_port, &request, Token::of(index)) {
             Ok(true) => {}
-            Ok(false) => self.op_and_volume(index).1.dirty_map = true,
-            Err(errno) => self.sync_failed(index, errno),
+            Ok(false) => self.map_sync_ended(index, false),
+            Err(errno) => {
+                self.map_sync_ended(index, false);
+                self.fail(index, errno);
+            }
         }
     }
 
     /// The map's sync was answered.
     pub(crate) fn map_synced(&mut self, index: u32, answer: Answer) {
+        self.map_sync_ended(index, answer.errno == 0);
         match answer.errno {
             0 => self.synced(index),
-            errno => self.sync_failed(index, errno as i32),
+            errno => self.fail(index, errno as i32),
         }
     }
 

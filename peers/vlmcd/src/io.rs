@@ -83,7 +83,11 @@ impl Vlmcd {
                 _ => self.zero_part(index, block, &part, geometry),
             };
             match sent {
-                Sent::Done => self.op(index).next = part.end,
+                Sent::Done => {
+                    let op = self.op(index);
+                    op.next = part.end;
+                    op.asks = 0;
+                }
                 Sent::Stalled => return,
                 Sent::Unknown if self.op(index).parts > 0 => return,
                 Sent::Unknown => return self.ask_map(index, Some(geometry)),
@@ -174,6 +178,10 @@ impl Vlmcd {
     ) -> Sent {
         let write_through = self.settings.write_through;
         let (op, volume) = self.op_and_volume(index);
+        // A change without a lease would be fenced by nobody.
+        if operation != Operation::Read && (op.once.is_some() || volume.lease == 0) {
+            return Sent::Failed(libc::ESTALE);
+        }
         let first = op.range.start / geometry.block_size;
         let len = part.end - part.start;
         let carries = matches!(operation, Operation::Read | Operation::Write);
@@ -300,7 +308,7 @@ impl Vlmcd {
             return self.finish(index, Answer::served(size));
         }
         let durable = write_through || op.request.has(flags::FUA);
-        if durable && volume.dirty_map {
+        if durable && (volume.dirty_map || volume.map_syncs > 0) {
             self.counters.writes += 1;
             return self.sync_map(index);
         }
@@ -343,8 +351,7 @@ impl Vlmcd {
         let write_through = self.settings.write_through;
         let (op, volume) = self.op_and_volume(index);
         let Ok(scratch) = desk.scratch(MapReply::len_for(WINDOW_BLOCKS as usize + 2) as u64) else {
-            self.stalled.push_back(index);
-            return;
+            return self.stall(index);
         };
         let (operation, range) = ask_range(op, volume, geometry);
         let whole = geometry.is_some_and(|g| {
@@ -391,8 +398,13 @@ impl Vlmcd {
         let Some(reply) = reply.filter(|_| answer.block_size > 0) else {
             return self.fail(index, libc::EIO);
         };
+        let now = self.env.clock.now_ns();
+        let write_through = self.settings.write_through;
         let (op, volume) = self.op_and_volume(index);
-        volume.lease_granted(&answer);
+        volume.lease_granted(&answer, now);
+        // Its entries may have been written after a sync that was under way began.
+        let durable = write_through || op.request.has(flags::FUA);
+        volume.dirty_map |= op.request.operation() != Some(Operation::Read) && !durable;
         let first = op.asked / u64::from(answer.block_size);
         if answer.lease != 0 {
             for (block, segment) in (first..).zip(&reply.segments) {
@@ -406,8 +418,8 @@ impl Vlmcd {
                 segments: reply.segments,
             });
         }
-        op.rounds += 1;
-        if op.rounds >= ROUNDS_MAX && op.next == op.range.start && op.range.end > op.next {
+        op.asks += 1;
+        if op.asks >= ROUNDS_MAX {
             return self.fail(index, libc::EIO);
         }
         self.route(index);
@@ -421,14 +433,10 @@ impl Vlmcd {
         match op.stage {
             Stage::Parts if op.parts == 0 => self.route(index),
             Stage::Parts => self.carry_on(index),
-            Stage::Mapping => {
-                self.op(index).stage = Stage::Parts;
-                self.route(index);
-            }
             Stage::SyncData => self.flush(index),
             Stage::SyncMap => self.sync_map(index),
             Stage::Forwarded => self.forward(index),
-            Stage::Draining => {}
+            Stage::Mapping | Stage::Draining => {}
         }
     }
 }

@@ -44,6 +44,10 @@ pub(crate) struct Op {
     pub(crate) asked_again: bool,
     /// How often it began anew.
     pub(crate) rounds: u32,
+    /// How often mapperd was asked since the last part was sent.
+    pub(crate) asks: u32,
+    /// It waits for a free slot or buffer.
+    pub(crate) stalled: bool,
     /// Where the range begins that mapperd was asked about.
     pub(crate) asked: u64,
     /// Mapperd's reply is put here.
@@ -76,6 +80,8 @@ impl Op {
             missing: false,
             asked_again: false,
             rounds: 0,
+            asks: 0,
+            stalled: false,
             asked: 0,
             scratch: None,
             once: None,

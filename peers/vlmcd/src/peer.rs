@@ -280,6 +280,13 @@ impl Vlmcd {
         Some(found as u32)
     }
 
+    /// Operation `index` goes on when a slot or buffer may be free again.
+    pub(crate) fn stall(&mut self, index: u32) {
+        if !std::mem::replace(&mut self.op(index).stalled, true) {
+            self.stalled.push_back(index);
+        }
+    }
+
     /// Sends a sub-request of operation `token.op`. False: no slot is free, it is tried again.
     pub(crate) fn send(
         &mut self,
@@ -290,7 +297,7 @@ impl Vlmcd {
         match self.desk.send(port, request, token.encode()) {
             Ok(()) => Ok(true),
             Err(libc::EAGAIN) => {
-                self.stalled.push_back(token.op);
+                self.stall(token.op);
                 Ok(false)
             }
             Err(errno) => Err(errno),

@@ -27,6 +27,11 @@ pub(crate) struct Volume {
     pub(crate) dirty_data: bool,
     /// The same for map entries.
     pub(crate) dirty_map: bool,
+    /// Syncs of data under way: what they cover is not durable yet, so a flush that comes now
+    /// must not believe `dirty_data`.
+    pub(crate) data_syncs: u32,
+    /// The same for map entries.
+    pub(crate) map_syncs: u32,
     /// Who waits for a freezer or an overlapping write, oldest first.
     pub(crate) waiting: VecDeque<(Incoming, Request)>,
     writes: Vec<(u32, Range<u64>)>,
@@ -45,22 +50,31 @@ impl Volume {
             frozen: false,
             dirty_data: true,
             dirty_map: true,
+            data_syncs: 0,
+            map_syncs: 0,
             waiting: VecDeque::new(),
             writes: Vec::new(),
         }
     }
 
     /// Takes over what mapperd says besides the segments.
-    pub(crate) fn lease_granted(&mut self, answer: &Answer) {
+    ///
+    /// The volume's lease is the oldest of those under which its known blocks were learnt: a fence
+    /// may lie between two grants, and then the blocks of the older one must not be written under
+    /// the newer.
+    pub(crate) fn lease_granted(&mut self, answer: &Answer, now: u64) {
         let block_size = u64::from(answer.block_size);
         if answer.lease == 0 || block_size == 0 {
             self.forget_map();
             return;
         }
-        if block_size != self.block_size {
-            self.map.clear();
+        if block_size != self.block_size || !self.lease_is_good(now) {
+            self.forget_map();
         }
-        self.lease = answer.lease;
+        self.lease = match self.lease {
+            0 => answer.lease,
+            older => older.min(answer.lease),
+        };
         self.size = answer.volume_size;
         self.block_size = block_size;
     }
@@ -115,5 +129,31 @@ mod tests {
         assert!(volume.overlaps(&(0..10000)));
         volume.write_ends(1);
         assert!(!volume.overlaps(&(0..10000)));
+    }
+
+    /// Two answers of mapperd were under way while a snapshot fenced the volume in between. Were
+    /// the newer lease kept for both, a block learnt before the fence would be written in place,
+    /// though the snapshot shares it by now.
+    #[test]
+    fn the_oldest_lease_counts() {
+        let mut volume = Volume::new(Name::try_from("volume").unwrap());
+        let answer = |lease| Answer {
+            lease,
+            block_size: 4096,
+            ..Answer::default()
+        };
+        volume.lease_granted(&answer(10), 10);
+        volume.lease_granted(&answer(12), 12);
+        assert_eq!(volume.lease, 10);
+        volume.forget_map();
+        volume.lease_granted(&answer(12), 12);
+        volume.lease_granted(&answer(10), 13);
+        assert_eq!(volume.lease, 10);
+        volume.lease_granted(&answer(11 + LEASE_NS), 11 + LEASE_NS);
+        assert_eq!(
+            volume.lease,
+            11 + LEASE_NS,
+            "an aged lease takes its blocks along"
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! What a reader may see: for each sector of each volume, the values that are allowed.
 //!
-//! A sector is 512 bytes, all written with one 8-byte value. Under process deaths nothing that was
-//! answered is lost, so a sector may show the value acknowledged last, or any value whose write is
-//! unanswered or was unanswered at some moment since then. A snapshot may show, for each sector,
-//! what was allowed at some moment between its request and its answer; from its first read on it
-//! always shows the same.
+//! A sector is 512 bytes, all filled with one 8-byte value; no two writes use the same. Under
+//! process deaths nothing that was answered is lost. A value is gone once a write that *began
+//! after its own was answered* is answered; until then a read may show it. A read may show what was
+//! allowed when it began, and any value whose write began before the read ended. A snapshot may
+//! show what was allowed at some moment between its request and its answer. Once a read has shown a
+//! sector that nobody is writing, every later read shows the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Bytes of a sector of the model.
 pub const SECTOR: u64 = 512;
@@ -14,80 +16,162 @@ pub const SECTOR: u64 = 512;
 /// The values that a sector may show; 0 is a sector never written.
 pub type Allowed = BTreeSet<u64>;
 
+/// One value that a sector may show.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    value: u64,
+    begun: u64,
+    /// `None` while its write is unanswered.
+    ended: Option<u64>,
+}
+
+/// What a sector is when nothing is known of it.
+const NEVER_WRITTEN: Candidate = Candidate {
+    value: 0,
+    begun: 0,
+    ended: Some(0),
+};
+
+type Sectors = BTreeMap<u64, Vec<Candidate>>;
+
 /// One volume.
 #[derive(Debug, Clone, Default)]
 pub struct Volume {
-    sectors: BTreeMap<u64, Allowed>,
-    /// Sectors under an unanswered write: how many writes of each value.
-    open: BTreeMap<u64, Vec<u64>>,
-    /// What sectors without an entry show: a clone's parent, or zeros.
-    frozen: bool,
+    sectors: Sectors,
+    /// Counts what happens, to tell before from after.
+    now: u64,
+    /// What reads under way may show, by their number.
+    reads: BTreeMap<u64, BTreeMap<u64, Allowed>>,
+    /// What a snapshot under way may become.
+    snapshot: Option<Sectors>,
+}
+
+fn entry(sectors: &mut Sectors, sector: u64) -> &mut Vec<Candidate> {
+    sectors.entry(sector).or_insert_with(|| vec![NEVER_WRITTEN])
 }
 
 impl Volume {
-    /// A blank volume.
-    pub fn blank() -> Volume {
-        Volume::default()
-    }
-
-    fn allowed(&self, sector: u64) -> Allowed {
-        self.sectors.get(&sector).cloned().unwrap_or_else(|| Allowed::from([0]))
+    fn allowed(&mut self, sector: u64) -> Allowed {
+        entry(&mut self.sectors, sector)
+            .iter()
+            .map(|c| c.value)
+            .collect()
     }
 
     /// A write of `value` to `sectors` begins.
-    pub fn write_begins(&mut self, sectors: std::ops::Range<u64>, value: u64) {
+    pub fn write_begins(&mut self, sectors: Range<u64>, value: u64) {
+        self.now += 1;
+        let candidate = Candidate {
+            value,
+            begun: self.now,
+            ended: None,
+        };
         for sector in sectors {
-            let mut allowed = self.allowed(sector);
-            allowed.insert(value);
-            self.sectors.insert(sector, allowed);
-            self.open.entry(sector).or_default().push(value);
-        }
-    }
-
-    /// It was acknowledged: older values are gone, but for those of writes still open.
-    pub fn write_ends(&mut self, sectors: std::ops::Range<u64>, value: u64) {
-        for sector in sectors {
-            let open = self.open.entry(sector).or_default();
-            if let Some(at) = open.iter().position(|v| *v == value) {
-                open.swap_remove(at);
+            if let Some(snapshot) = &mut self.snapshot {
+                entry(snapshot, sector).push(candidate);
             }
-            let mut allowed: Allowed = open.iter().copied().collect();
-            allowed.insert(value);
-            self.sectors.insert(sector, allowed);
+            entry(&mut self.sectors, sector).push(candidate);
+            for read in self.reads.values_mut() {
+                read.get_mut(&sector).map(|seen| seen.insert(value));
+            }
         }
     }
 
-    /// A reader saw `value`. Err: it may not.
-    pub fn seen(&mut self, sector: u64, value: u64) -> Result<(), Allowed> {
-        let allowed = self.allowed(sector);
-        if !allowed.contains(&value) {
-            return Err(allowed);
+    /// It was acknowledged.
+    pub fn write_ends(&mut self, sectors: Range<u64>, value: u64) {
+        self.now += 1;
+        for sector in sectors {
+            let candidates = entry(&mut self.sectors, sector);
+            let mut begun = self.now;
+            for candidate in candidates.iter_mut().filter(|c| c.value == value) {
+                candidate.ended = Some(self.now);
+                begun = candidate.begun;
+            }
+            candidates.retain(|c| c.ended.is_none_or(|ended| ended >= begun));
         }
-        if self.frozen {
-            self.sectors.insert(sector, Allowed::from([value]));
+    }
+
+    /// Read number `read` of `sectors` begins.
+    pub fn read_begins(&mut self, read: u64, sectors: Range<u64>) {
+        let allowed = sectors
+            .map(|sector| (sector, self.allowed(sector)))
+            .collect();
+        self.reads.insert(read, allowed);
+    }
+
+    /// It showed `values`, from its first sector on. Err: the sector, what it showed, and what it
+    /// might have.
+    pub fn read_ends(&mut self, read: u64, values: &[u64]) -> Result<(), (u64, u64, Allowed)> {
+        let allowed = self.reads.remove(&read).unwrap_or_default();
+        for ((sector, allowed), &value) in allowed.into_iter().zip(values) {
+            if !allowed.contains(&value) {
+                return Err((sector, value, allowed));
+            }
+            let candidates = entry(&mut self.sectors, sector);
+            let at_rest = candidates.iter().all(|c| c.ended.is_some());
+            if at_rest && candidates.iter().any(|c| c.value == value) {
+                candidates.retain(|c| c.value == value);
+            }
         }
         Ok(())
     }
 
-    /// Also allows what `later` allows: a snapshot's freeze is somewhere in between.
-    pub fn widen(&mut self, later: &Volume) {
-        for (sector, allowed) in &later.sectors {
-            let mut both = self.allowed(*sector);
-            both.extend(allowed);
-            self.sectors.insert(*sector, both);
+    /// A snapshot is asked for.
+    pub fn snapshot_begins(&mut self) {
+        self.snapshot = Some(self.sectors.clone());
+    }
+
+    /// The snapshot is there: what it may show.
+    pub fn snapshot_ends(&mut self) -> Volume {
+        let mut sectors = self.snapshot.take().unwrap_or_default();
+        for candidate in sectors.values_mut().flatten() {
+            candidate.ended = Some(0);
+        }
+        Volume {
+            sectors,
+            ..Volume::default()
         }
     }
 
-    /// What a snapshot, or a clone of one, begins with: the same, and nobody writes.
-    pub fn frozen(&self) -> Volume {
-        Volume { sectors: self.sectors.clone(), open: BTreeMap::new(), frozen: true }
-    }
-
-    /// A writable copy of a snapshot.
-    pub fn thawed(&self) -> Volume {
-        Volume { frozen: false, ..self.clone() }
+    /// A clone of this snapshot.
+    pub fn cloned(&self) -> Volume {
+        Volume {
+            sectors: self.sectors.clone(),
+            ..Volume::default()
+        }
     }
 }
 
-/// All volumes.
+/// All volumes, by name.
 pub type Model = BTreeMap<String, Volume>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledged_value_replaces_the_older_ones() {
+        let mut volume = Volume::default();
+        volume.write_begins(0..1, 7);
+        volume.read_begins(1, 0..1);
+        volume.write_ends(0..1, 7);
+        assert!(
+            volume.read_ends(1, &[0]).is_ok(),
+            "it began before the write was answered"
+        );
+        volume.read_begins(2, 0..1);
+        assert!(volume.read_ends(2, &[0]).is_err());
+    }
+
+    #[test]
+    fn a_sector_at_rest_does_not_change_its_mind() {
+        let mut volume = Volume::default();
+        volume.write_begins(0..1, 7);
+        volume.snapshot_begins();
+        let mut snapshot = volume.snapshot_ends();
+        snapshot.read_begins(1, 0..1);
+        assert!(snapshot.read_ends(1, &[7]).is_ok());
+        snapshot.read_begins(2, 0..1);
+        assert!(snapshot.read_ends(2, &[0]).is_err());
+    }
+}

@@ -14,7 +14,12 @@ use xseg::join::Local;
 use xseg::{Bells, RegionSpec, SeatNo};
 
 /// Where the simulated peers serve.
-pub const PORTS: Ports = Ports { blockerb: 0, blockerm: 1, mapperd: 2, vlmcd: 3 };
+pub const PORTS: Ports = Ports {
+    blockerb: 0,
+    blockerm: 1,
+    mapperd: 2,
+    vlmcd: 3,
+};
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 const NR_OPS: usize = 32;
 
@@ -80,7 +85,10 @@ impl World {
             maps: MemoryStore::new(),
             clock,
             env,
-            processes: groups.into_iter().map(|roles| Process { roles, host: None }).collect(),
+            processes: groups
+                .into_iter()
+                .map(|roles| Process { roles, host: None })
+                .collect(),
             kills: 0,
         };
         for at in 0..world.processes.len() {
@@ -119,10 +127,8 @@ impl World {
             "blockerm" => &self.maps,
             "mapperd" => {
                 let config = mapperd::Config {
-                    blockerm_port: PORTS.blockerm,
-                    blockerb_port: PORTS.blockerb,
-                    map_version: 2,
                     nr_ops: NR_OPS,
+                    ..mapperd::Config::new(PORTS.blockerm, PORTS.blockerb)
                 };
                 return Box::new(mapperd::Mapperd::new(
                     config,
@@ -157,7 +163,14 @@ impl World {
             hash_algorithm: HashAlgorithm::Sha256,
         };
         let (timers, executor) = (timers.clone(), executor.clone());
-        Box::new(blocker::Blocker::new(settings, desk, driver, self.env.clone(), timers, executor))
+        Box::new(blocker::Blocker::new(
+            settings,
+            desk,
+            driver,
+            self.env.clone(),
+            timers,
+            executor,
+        ))
     }
 
     /// Kills a process chosen by the dice; it is restarted some steps later.

@@ -3,7 +3,7 @@
 use super::socket;
 use super::wire::{self, Answer, Hello, SeatSet, Wish, has};
 use crate::bell::{Bells, EventBells};
-use crate::layout::SEATS;
+use crate::layout::{RegionSpec, SEATS};
 use crate::protocol::PortNo;
 use crate::seat::Seat;
 use crate::segment::{Segment, SegmentError};
@@ -168,6 +168,24 @@ pub fn observe(path: &Path) -> Result<Observed, JoinError> {
     })
 }
 
+/// Has the holder mend the regions, and returns what it did in a sentence. There are no locks
+/// that a dead process could leave held: what it can leave is slots, buffers and ports.
+pub fn repair(path: &Path) -> Result<String, JoinError> {
+    let hello = Hello::new(Wish::Repair, "repair");
+    ask(path, &hello).map(|(_, answer, _)| answer.text)
+}
+
+/// Has the holder look after what hangs at `port` ([`crate::reclaim::recover_port`]), and returns
+/// what it did in a sentence.
+pub fn recover_port(path: &Path, port: PortNo, force: bool) -> Result<String, JoinError> {
+    let hello = Hello {
+        first: port,
+        last: u32::from(force),
+        ..Hello::new(Wish::RecoverPort, "recoverport")
+    };
+    ask(path, &hello).map(|(_, answer, _)| answer.text)
+}
+
 impl Table {
     fn sit(&self, no: SeatNo, own: File) -> Seat {
         let bells: Arc<dyn Bells> = self.bells.clone();
@@ -274,7 +292,7 @@ fn exchange(
     }
     let answer = Answer::decode(&bytes).map_err(|e| JoinError::OtherVersion(e.to_string()))?;
     match answer.errno as i32 {
-        0 => Handed::sort(answer.has, descriptors).map(|handed| (answer, handed)),
+        0 => Handed::sort(&answer, descriptors).map(|handed| (answer, handed)),
         libc::EPROTONOSUPPORT => Err(JoinError::OtherVersion(answer.text)),
         errno => Err(JoinError::Refused {
             errno,
@@ -294,15 +312,19 @@ struct Handed {
 }
 
 impl Handed {
-    fn sort(has_bits: u32, descriptors: Vec<OwnedFd>) -> Result<Handed, JoinError> {
+    fn sort(answer: &Answer, descriptors: Vec<OwnedFd>) -> Result<Handed, JoinError> {
         let mut rest = descriptors.into_iter();
+        let mut join = |spec| -> Result<Segment, JoinError> {
+            let fd = need(rest.next())?;
+            Ok(Segment::from_parts(fd, spec, answer.generation)?)
+        };
         let mut handed = Handed::default();
-        let has = |bit| has_bits & bit != 0;
+        let has = |bit| answer.has & bit != 0;
         if has(has::PUBLIC) {
-            handed.public = Some(Segment::from_descriptor(need(rest.next())?)?);
+            handed.public = Some(join(need(answer.region)?)?);
         }
         if has(has::PRIVATE) {
-            handed.private = Some(Segment::from_descriptor(need(rest.next())?)?);
+            handed.private = Some(join(RegionSpec::private(&need(answer.region)?))?);
         }
         if has(has::LOCKS) {
             let (peers, clients) = (need(rest.next())?, need(rest.next())?);
@@ -324,7 +346,7 @@ impl Handed {
 fn need<T>(promised: Option<T>) -> Result<T, JoinError> {
     promised.ok_or_else(|| JoinError::Refused {
         errno: libc::EPROTO,
-        text: "the segment's holder sent too few descriptors".into(),
+        text: "the segment's holder left out a part of its answer".into(),
     })
 }
 

@@ -99,6 +99,11 @@ pub enum Notice {
         /// What was swept of a client.
         swept: Option<reclaim::Swept>,
     },
+    /// Nothing is left of a client that died; its seat can be dealt again.
+    Cleared {
+        /// Which.
+        seat: SeatNo,
+    },
     /// Somebody was not let in.
     Refused {
         /// The sentence that it was told.
@@ -289,15 +294,14 @@ impl Holder {
     pub fn alive(&self) -> SeatSet {
         (0..SEATS as u16)
             .map(SeatNo)
-            .filter(|&s| self.place(s).is_occupied() && self.table.is_alive(s))
+            .filter(|&s| self.may_live(s))
             .collect()
     }
 
     /// The seat of a role, and whether its owner lives.
     pub fn role(&self, role: &str) -> Option<(SeatNo, bool)> {
         let seat = self.seat_of_role(role)?;
-        let alive = self.place(seat).is_occupied() && self.table.is_alive(seat);
-        Some((seat, alive))
+        Some((seat, self.may_live(seat)))
     }
 
     fn place(&self, seat: SeatNo) -> &Place {
@@ -387,6 +391,7 @@ impl Holder {
         };
         guest.said_hello = true;
         answer.generation = self.table.public.generation();
+        answer.region = Some(self.table.public.layout().spec);
         let descriptors = self.table.descriptors(answer.has, own.as_ref());
         let sent = socket::send(guest.socket.as_fd(), &answer.encode(), &descriptors);
         let pid = guest.who.pid;
@@ -432,6 +437,8 @@ impl Holder {
                 Wish::Peer => self.deal_peer(id, hello),
                 Wish::Observe => Ok(self.show(id)),
                 Wish::Return => self.take_back(id, hello),
+                Wish::Repair => Ok((self.repair(), None)),
+                Wish::RecoverPort => Ok((self.recover_port(hello), None)),
             });
         dealt.unwrap_or_else(|refused| (refused, None))
     }
@@ -450,12 +457,16 @@ impl Holder {
             .spec
             .group
             .is_some_and(|group| socket::is_in_group(guest.socket.as_fd(), guest.who, group));
-        let needs_owner = hello.wish == Wish::Peer;
+        let needs_owner = matches!(hello.wish, Wish::Peer | Wish::Repair | Wish::RecoverPort);
         if owner || (member && !needs_owner) {
             return Ok(());
         }
         let uid = guest.who.uid;
-        let what = if needs_owner { "be a peer of" } else { "join" };
+        let what = match hello.wish {
+            Wish::Peer => "be a peer of",
+            Wish::Repair | Wish::RecoverPort => "mend",
+            _ => "join",
+        };
         let text = format!(
             "user {uid} may not {what} this node, which belongs to user {}",
             self.uid
@@ -478,7 +489,44 @@ impl Holder {
         (answer, None)
     }
 
+    fn repair(&self) -> Answer {
+        let table = &self.table;
+        let alive = |seat| self.may_live(seat);
+        let repaired = reclaim::repair(&table.public, &table.private, &table.bells, &alive);
+        Answer {
+            text: repaired.to_string(),
+            ..Answer::default()
+        }
+    }
+
+    fn recover_port(&self, hello: &Hello) -> Answer {
+        let (port, force) = (hello.first, hello.last != 0);
+        let mut sum = reclaim::PortRecovery::default();
+        for segment in self.table.segments() {
+            let alive = |seat| self.may_live(seat);
+            let one = reclaim::recover_port(segment, &self.table.bells, &alive, port, force);
+            sum.failed += one.failed;
+            sum.waiting += one.waiting;
+            sum.served += one.served;
+        }
+        let text = format!(
+            "port {port}: {} requests failed, {} wait for the peer to be started again, {} are \
+             with a living server",
+            sum.failed, sum.waiting, sum.served
+        );
+        Answer {
+            text,
+            ..Answer::default()
+        }
+    }
+
+    /// Whether somebody sits at `seat` and may be alive.
+    fn may_live(&self, seat: SeatNo) -> bool {
+        self.place(seat).is_occupied() && self.table.is_alive(seat)
+    }
+
     fn deal_client(&mut self, id: u64, hello: &Hello) -> Result<(Answer, Option<File>), Answer> {
+        self.part_with_dropped_seats(id);
         for seat in (FIRST_CLIENT..SEATS as u16).map(SeatNo) {
             if !matches!(self.place(seat), Place::Empty) {
                 continue;
@@ -491,6 +539,15 @@ impl Holder {
         let count = SEATS - u32::from(FIRST_CLIENT);
         let text = format!("all {count} seats for clients are taken; `xseg reportall` names them");
         Err(refusal(libc::EAGAIN, text))
+    }
+
+    /// A process may drop one of its seats and keep the connection.
+    fn part_with_dropped_seats(&mut self, id: u64) {
+        let dropped: Vec<SeatNo> = self
+            .seats_of(id)
+            .filter(|&seat| !is_peer(seat) && !self.table.is_alive(seat))
+            .collect();
+        dropped.into_iter().for_each(|seat| self.bury(seat));
     }
 
     fn deal_peer(&mut self, id: u64, hello: &Hello) -> Result<(Answer, Option<File>), Answer> {
@@ -615,10 +672,13 @@ impl Holder {
         let name = sitter.name.clone();
         reclaim::mark_dead(&self.table.segments(), seat);
         self.places[usize::from(seat.0)] = Place::Dead(sitter, Instant::now());
+        let first = self.notices.len();
         let swept = (!is_peer(seat)).then(|| self.sweep(seat));
         let living = |s: SeatNo| self.place(s).is_occupied();
         reclaim::alarm(&self.table.segments(), &self.table.bells, &living);
-        self.notices.push(Notice::Died { seat, name, swept });
+        // Before the notice that nothing is left.
+        self.notices
+            .insert(first, Notice::Died { seat, name, swept });
     }
 
     /// Sweeps a dead client's seat, and empties it when nothing is left.
@@ -627,6 +687,7 @@ impl Holder {
         if swept.is_clean() {
             reclaim::clear_member(&self.table.public, seat);
             self.places[usize::from(seat.0)] = Place::Empty;
+            self.notices.push(Notice::Cleared { seat });
         }
         swept
     }

@@ -53,15 +53,13 @@ impl Table {
             return None;
         }
         let mut offer = offer.into_iter();
-        let public = Segment::from_descriptor(offer.next()?).ok()?;
-        let private = Segment::from_descriptor(offer.next()?).ok()?;
+        // Not by what the regions say of themselves: a client may have scribbled on that.
+        let private_region = RegionSpec::private(region);
+        let public = Segment::from_parts(offer.next()?, *region, generation).ok()?;
+        let private = Segment::from_parts(offer.next()?, private_region, generation).ok()?;
         let peers = OwnerLocks::from_file(offer.next()?.into());
         let clients = OwnerLocks::from_file(offer.next()?.into());
-        let same = public.generation() == private.generation()
-            && public.generation() == generation
-            && public.layout().spec == *region
-            && private.layout().spec == RegionSpec::private(region);
-        same.then(|| Table {
+        Some(Table {
             public,
             private,
             bells: EventBells::from_descriptors(offer.collect()),

@@ -4,7 +4,7 @@
 //! clients' locks, own lock, bells (each only if its bit of [`has`] is set); for a return
 //! public, private, peers' locks, clients' locks, bells.
 
-use crate::layout::{Layout, SEATS};
+use crate::layout::{Layout, RegionSpec, SEATS};
 use crate::word::SeatNo;
 
 /// First eight bytes of every message.
@@ -77,6 +77,10 @@ pub enum Wish {
     Observe = 3,
     /// To go on with the seats that it has, under a new holder.
     Return = 4,
+    /// No seat; the holder is to mend the regions (`xseg verify-fix`, `recoverlocks`).
+    Repair = 5,
+    /// No seat; the holder is to look after the requests at the port `first` (`recoverport`).
+    RecoverPort = 6,
 }
 
 /// What a joiner says first.
@@ -90,9 +94,9 @@ pub struct Hello {
     pub pid: u32,
     /// It has the regions and bells already (a further role on the same connection).
     pub more: bool,
-    /// First port of a peer.
+    /// First port of a peer; RecoverPort: the port.
     pub first: u32,
-    /// Last port of a peer.
+    /// Last port of a peer; RecoverPort: not 0 fails what waits for a dead peer, too.
     pub last: u32,
     /// Return: the generation of its regions.
     pub generation: u64,
@@ -142,6 +146,20 @@ impl Cursor<'_> {
         ]))
     }
 
+    /// `None` for the zeros of a refusal; absurd numbers are left to the layout to refuse.
+    fn region(&mut self) -> Result<Option<RegionSpec>, BadMessage> {
+        let mut number = || self.u64().map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let (ports, dynports, slots, marks) = (number()?, number()?, number()?, number()?);
+        let heap = self.u64()?;
+        Ok((ports != 0).then_some(RegionSpec {
+            ports,
+            dynports,
+            slots,
+            marks,
+            heap,
+        }))
+    }
+
     fn start(&mut self) -> Result<(), BadMessage> {
         if self.u64()? != MAGIC {
             return Err(BadMessage::Foreign);
@@ -151,6 +169,16 @@ impl Cursor<'_> {
             other => Err(BadMessage::Version(other)),
         }
     }
+}
+
+fn region_numbers(spec: RegionSpec) -> [u64; 5] {
+    [
+        spec.ports.into(),
+        spec.dynports.into(),
+        spec.slots.into(),
+        spec.marks.into(),
+        spec.heap,
+    ]
 }
 
 fn start() -> Vec<u8> {
@@ -204,6 +232,8 @@ impl Hello {
             2 => Wish::Peer,
             3 => Wish::Observe,
             4 => Wish::Return,
+            5 => Wish::Repair,
+            6 => Wish::RecoverPort,
             _ => return Err(BadMessage::Foreign),
         };
         Ok(Hello {
@@ -239,15 +269,17 @@ pub struct Answer {
     pub has: u32,
     /// The generation of the regions.
     pub generation: u64,
+    /// The numbers of the public region; the private one's follow from them.
+    pub region: Option<RegionSpec>,
     /// Who is alive.
     pub alive: SeatSet,
-    /// Why not, a sentence.
+    /// Why not, or what was done: a sentence.
     pub text: String,
 }
 
 /// Longest answer, bytes; a sentence is cut to fit.
 pub const ANSWER_MAX: usize = 512;
-const TEXT_MAX: usize = ANSWER_MAX - 72;
+const TEXT_MAX: usize = ANSWER_MAX - 112;
 
 impl Answer {
     /// A refusal.
@@ -266,6 +298,10 @@ impl Answer {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.generation.to_le_bytes());
+        let zeros = [0; 5];
+        for number in self.region.map_or(zeros, region_numbers) {
+            out.extend(number.to_le_bytes());
+        }
         self.alive
             .0
             .iter()
@@ -284,6 +320,7 @@ impl Answer {
             seat: c.u32()? as u16,
             has: c.u32()?,
             generation: c.u64()?,
+            region: c.region()?,
             alive: c.seats()?,
             text: String::from_utf8_lossy(c.0).into_owned(),
         })
@@ -314,6 +351,7 @@ mod tests {
             seat: 17,
             has: has::PUBLIC | has::OWN,
             generation: 5,
+            region: Some(RegionSpec::public(16, 8, 64)),
             alive: [SeatNo(3)].into_iter().collect(),
             ..Answer::refused(libc::EBUSY, "no")
         };

@@ -391,16 +391,16 @@ impl Object {
             return;
         };
         let durable = self.durable.clone();
-        if durable.is_none() && choose() % 2 == 0 {
+        if durable.is_none() && choose().is_multiple_of(2) {
             self.seen = None;
             return;
         }
         let mut left = durable.unwrap_or_default();
-        if choose() % 2 == 0 {
+        if choose().is_multiple_of(2) {
             left.resize(seen.len(), 0);
         }
         for (old, new) in left.chunks_mut(SECTOR).zip(seen.chunks(SECTOR)) {
-            if choose() % 2 == 0 {
+            if choose().is_multiple_of(2) {
                 let len = old.len().min(new.len());
                 old[..len].copy_from_slice(&new[..len]);
             }

@@ -1,0 +1,147 @@
+//! Who a process is, and whether it lives: so that a lock of the dead is told from one of the living.
+
+use driver::ProcessMark;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One driver of one process: a process may hold several (the tests do, embedded nodes do).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) process: ProcessMark,
+    pub(crate) instance: u64,
+}
+
+/// The drivers of this process that live.
+static INSTANCES: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Registers a driver of this process while it lives.
+pub(crate) struct Registration(pub(crate) Mark);
+
+impl Registration {
+    pub(crate) fn new() -> io::Result<Registration> {
+        let instance = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let process = ProcessMark {
+            pid,
+            start: start_of(pid)?.unwrap_or(0),
+            boot: boot()?,
+        };
+        INSTANCES.lock().insert(instance);
+        Ok(Registration(Mark { process, instance }))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        INSTANCES.lock().remove(&self.0.instance);
+    }
+}
+
+impl Mark {
+    /// As it stands in the extended attribute: pid, start, boot, instance.
+    pub(crate) fn to_text(&self) -> String {
+        let ProcessMark { pid, start, boot } = &self.process;
+        format!("{pid} {start} {boot} {}", self.instance)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Mark> {
+        let mut words = text.split(' ');
+        let process = ProcessMark {
+            pid: words.next()?.parse().ok()?,
+            start: words.next()?.parse().ok()?,
+            boot: words.next()?.to_owned(),
+        };
+        let instance = words.next()?.parse().ok()?;
+        Some(Mark { process, instance })
+    }
+
+    /// Whether its driver lives, as `self` sees it; `None` when it is of another host, another
+    /// boot or another container.
+    pub(crate) fn sees_alive(&self, other: &Mark) -> Option<bool> {
+        if self.process == other.process {
+            return Some(INSTANCES.lock().contains(&other.instance));
+        }
+        if self.process.boot != other.process.boot {
+            return None;
+        }
+        let start = start_of(other.process.pid).ok()?;
+        Some(start == Some(other.process.start))
+    }
+}
+
+/// When a process started, in ticks since boot; `None` when there is none, or it is a zombie: a
+/// zombie does nothing any more, and may stay for long.
+fn start_of(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The process went away while it was read.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        read => read?,
+    };
+    Ok(parse_start(&stat))
+}
+
+/// Fields 3 (state) and 22 (start) of `/proc/PID/stat`; the name, field 2, may hold anything.
+fn parse_start(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The boot of this host, and the namespace in which pids mean something.
+fn boot() -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let namespace = std::fs::metadata("/proc/self/ns/pid")?.ino();
+    Ok(format!("{}:{namespace}", boot.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_lives_as_long_as_it_is_registered() {
+        let (one, other) = (Registration::new().unwrap(), Registration::new().unwrap());
+        let mark = other.0.clone();
+        assert_eq!(Mark::from_text(&mark.to_text()), Some(mark.clone()));
+        assert_eq!(one.0.sees_alive(&mark), Some(true));
+        drop(other);
+        assert_eq!(one.0.sees_alive(&mark), Some(false));
+    }
+
+    #[test]
+    fn other_processes() {
+        let us = Registration::new().unwrap().0.clone();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let mut mark = us.clone();
+        mark.process.pid = child.id();
+        mark.process.start = start_of(child.id()).unwrap().unwrap();
+        assert_eq!(us.sees_alive(&mark), Some(true));
+        mark.process.start += 1;
+        assert_eq!(us.sees_alive(&mark), Some(false), "a pid used again");
+        mark.process.start -= 1;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(us.sees_alive(&mark), Some(false));
+        mark.process.boot.push('x');
+        assert_eq!(us.sees_alive(&mark), None, "another host's");
+    }
+
+    #[test]
+    fn names_with_brackets_and_zombies() {
+        let fields = "0 ".repeat(18);
+        let stat = |state| format!("7 (a) R (b) {state} {fields}99 0");
+        assert_eq!(parse_start(&stat("S")), Some(99));
+        assert_eq!(parse_start(&stat("Z")), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! What lies in the directory: paths, modes, sizes, the old layouts, the marker, a full disk.
+
+use crate::rig::{Files, SETTINGS, files, name, write};
+use driver::{Detail, Driver, Errno, Op, Tag};
+use filed::{Filed, OpenError};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// 64 hex digits whose own first six characters are 01/23/45.
+fn hash_name() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+#[test]
+fn objects_lie_where_the_original_put_them() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        let mut it = Files::open(setting.config(dir.path(), "node_1"));
+        it.write("goldvol1", 0, &[1; 32]).unwrap();
+        // printf goldvol1 | sha256sum
+        let path = dir.path().join("96/42/c5/goldvol1");
+        let padded = it.driver.capabilities().size_multiple.max(32);
+        assert_eq!(fs::metadata(&path).unwrap().size(), padded, "{setting:?}");
+        assert_eq!(fs::read(&path).unwrap()[..32], [1; 32]);
+        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        nix::sys::stat::umask(umask);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o666 & !umask.bits());
+        assert_eq!(mode(path.parent().unwrap()), 0o777 & !umask.bits());
+    }
+}
+
+/// Writes an object as an older release left it.
+fn put(dir: &Path, path: &str, content: &[u8]) {
+    let path = dir.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn old_layouts_are_read_in_place() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        let pithos = format!("01/23/45/{}", hash_name());
+        put(dir.path(), &pithos, b"a block");
+        put(dir.path(), "le/ga/cy/archip_legacyv1b", b"a map");
+        let mut it = Files::open(setting.config(dir.path(), "node_1"));
+        assert_eq!(it.read(&hash_name(), 0, 10).unwrap(), b"a block\0\0\0");
+        assert_eq!(it.read("archip_legacyv1b", 0, 5).unwrap(), b"a map");
+        it.write(&hash_name(), 2, b"B").unwrap();
+        assert_eq!(
+            fs::read(dir.path().join(&pithos)).unwrap()[..7],
+            *b"a Block"
+        );
+        assert_eq!(files(dir.path()).len(), 2, "nothing was made beside them");
+    }
+}
+
+#[test]
+fn pithos_migrate_moves_on_first_access() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        put(dir.path(), &format!("01/23/45/{}", hash_name()), b"a block");
+        put(dir.path(), "le/ga/cy/archip_legacyv1b", b"a map");
+        let old = fs::metadata(dir.path().join("le/ga/cy/archip_legacyv1b")).unwrap();
+        let mut config = setting.config(dir.path(), "node_1");
+        config.pithos_migrate = true;
+        let mut it = Files::open(config);
+        let info = it
+            .ask(Op::Info {
+                name: name(&hash_name()),
+            })
+            .unwrap();
+        assert!(matches!(info.detail, Detail::Size(7)), "{info:?}");
+        assert_eq!(it.read("archip_legacyv1b", 0, 5).unwrap(), b"a map");
+        let after = files(dir.path());
+        assert_eq!(after.len(), 2, "{after:?}");
+        assert!(
+            after
+                .iter()
+                .all(|path| !path.starts_with("01") && !path.starts_with("le"))
+        );
+        let moved = after
+            .iter()
+            .find(|path| path.ends_with("archip_legacyv1b"))
+            .unwrap();
+        let moved = fs::metadata(dir.path().join(moved)).unwrap();
+        assert_eq!(
+            (moved.ino(), moved.nlink()),
+            (old.ino(), 1),
+            "linked, not copied"
+        );
+    }
+}
+
+/// Another node was in the middle of moving it: both names exist, for one file.
+#[test]
+fn a_half_done_migration_is_finished_or_ignored() {
+    let setting = SETTINGS[0];
+    let dir = setting.dir();
+    let old = format!("01/23/45/{}", hash_name());
+    put(dir.path(), &old, b"a block");
+    let mut config = setting.config(dir.path(), "node_1");
+    config.pithos_migrate = true;
+    let mut first = Files::open(config.clone());
+    assert_eq!(first.read(&hash_name(), 0, 7).unwrap(), b"a block");
+    let new = files(dir.path()).remove(0);
+    fs::hard_link(dir.path().join(&new), dir.path().join(&old)).unwrap();
+    let mut second = Files::open(config);
+    assert_eq!(second.read(&hash_name(), 0, 7).unwrap(), b"a block");
+    assert_eq!(fs::metadata(dir.path().join(&new)).unwrap().nlink(), 2);
+}
+
+#[test]
+fn the_marker_tells_an_unmounted_disk() {
+    let setting = SETTINGS[0];
+    let dir = setting.dir();
+    let first = Files::open(setting.config(dir.path(), "node_1"));
+    let mut config = setting.config(dir.path(), "node_1");
+    config.expected_id = Some(first.driver.id().to_owned());
+    let again = Filed::open(config.clone(), &first.reactor).unwrap();
+    assert_eq!(again.id(), first.driver.id());
+    fs::remove_file(dir.path().join(".archipelago")).unwrap();
+    let gone = Filed::open(config, &first.reactor).err().unwrap();
+    assert!(matches!(gone, OpenError::MarkerGone { .. }));
+}
+
+#[test]
+fn a_bounded_cache_serves_more_objects_than_it_keeps() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        let mut config = setting.config(dir.path(), "node_1");
+        config.fdcache = 4;
+        let mut it = Files::open(config);
+        let before = fs::read_dir("/proc/self/fd").unwrap().count();
+        for i in 0..100u8 {
+            let object = format!("cached-object-{i}");
+            it.ask(write(&object, 0, &[i; 4096], Tag(1 + u32::from(i) % 2)))
+                .unwrap();
+        }
+        it.ask(Op::Sync { tag: Tag(1) }).unwrap();
+        it.ask(Op::Sync { tag: Tag(2) }).unwrap();
+        for i in 0..100u8 {
+            let object = format!("cached-object-{i}");
+            assert_eq!(it.read(&object, 0, 4096).unwrap(), [i; 4096]);
+        }
+        let after = fs::read_dir("/proc/self/fd").unwrap().count();
+        // Other tests open descriptors meanwhile; without the bound there would be a hundred.
+        assert!(after < before + 60, "{before} descriptors became {after}");
+    }
+}
+
+/// B20's cousin: a content that is half there must never be found under its hash.
+#[test]
+fn hash_leaves_nothing_but_the_content() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        let mut it = Files::open(setting.config(dir.path(), "node_1"));
+        it.write("hashed-object", 0, &[7; 1000]).unwrap();
+        let algorithm = driver::HashAlgorithm::Sha256;
+        let hash = Op::Hash {
+            name: name("hashed-object"),
+            offset: 0,
+            size: 4096,
+            algorithm,
+        };
+        it.ask(hash).unwrap();
+        let digest = algorithm.digest(&[7; 1000]).to_string();
+        let after = files(dir.path());
+        assert_eq!(after.len(), 2, "{after:?}");
+        assert!(
+            after.iter().any(|path| path.ends_with(&digest)),
+            "{after:?}"
+        );
+    }
+}
+
+/// A file size limit stands in for a full disk: the write fails, and nothing else does.
+#[test]
+fn a_write_that_does_not_fit_fails_alone() {
+    for setting in SETTINGS {
+        let dir = setting.dir();
+        let mut it = Files::open(setting.config(dir.path(), "node_1"));
+        it.write("good-object", 0, &[1; 512]).unwrap();
+        // Past what any of these filesystems can hold in one file.
+        let far = i64::MAX as u64 / 4096 * 4096 - (1 << 22);
+        let done = it.ask_all(vec![
+            write("good-object", 512, &[2; 512], Tag(1)),
+            write("good-object", far, &[3; 4096], Tag(1)),
+            write("other-object", 0, &[4; 512], Tag(1)),
+            Op::Sync { tag: Tag(1) },
+        ]);
+        let failed: Vec<_> = done.iter().map(|done| done.result.as_ref().err()).collect();
+        let refused = failed[1].copied();
+        let on_tmpfs = refused.is_none();
+        assert!(on_tmpfs || refused == Some(Errno::FBIG), "{failed:?}");
+        assert!(failed[0].is_none() && failed[2].is_none() && failed[3].is_none());
+        assert_eq!(it.read("good-object", 512, 512).unwrap(), [2; 512]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Lock files: what is in them, and who may take them.
+
+use crate::rig::{Files, SETTINGS, Setting, files, name};
+use driver::{Detail, Driver, Errno, LockReply, Op};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const VOLUME: &str = "goldvol1";
+
+impl Files {
+    fn acquire(&mut self) -> Result<LockReply, Errno> {
+        lock(self.ask(Op::Acquire { name: name(VOLUME) }))
+    }
+    fn release(&mut self, force: bool) -> Result<LockReply, Errno> {
+        lock(self.ask(Op::Release {
+            name: name(VOLUME),
+            force,
+        }))
+    }
+}
+
+fn lock(answer: Result<driver::Reply, Errno>) -> Result<LockReply, Errno> {
+    match answer?.detail {
+        Detail::Lock(reply) => Ok(*reply),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A directory with a flat lock directory beside it.
+struct Place {
+    setting: Setting,
+    data: TempDir,
+    locks: TempDir,
+}
+
+impl Place {
+    fn new(setting: Setting) -> Place {
+        Place {
+            setting,
+            data: setting.dir(),
+            locks: setting.dir(),
+        }
+    }
+    fn open(&self, owner: &str) -> Files {
+        let mut config = self.setting.config(self.data.path(), owner);
+        config.lock_dir = Some(self.locks.path().to_owned());
+        Files::open(config)
+    }
+    fn file(&self) -> PathBuf {
+        self.locks.path().join("goldvol1_lock")
+    }
+}
+
+#[test]
+fn the_content_is_the_owner_as_the_original_writes_it() {
+    for setting in SETTINGS {
+        let place = Place::new(setting);
+        let mut it = place.open("refhost_1002");
+        it.acquire().unwrap();
+        let padded = it.driver.capabilities().size_multiple > 1;
+        let mut expected = b"refhost_1002".to_vec();
+        expected.resize(if padded { 512 } else { 12 }, 0);
+        assert_eq!(fs::read(place.file()).unwrap(), expected);
+        assert_eq!(
+            files(place.locks.path()),
+            [Path::new("goldvol1_lock")],
+            "no temporary"
+        );
+        it.release(false).unwrap();
+        assert!(files(place.locks.path()).is_empty());
+    }
+}
+
+#[test]
+fn without_a_lock_directory_it_lies_hashed() {
+    let setting = SETTINGS[1];
+    let dir = setting.dir();
+    let mut it = Files::open(setting.config(dir.path(), "node_1"));
+    it.acquire().unwrap();
+    // printf goldvol1_lock | sha256sum
+    assert_eq!(files(dir.path()), [Path::new(HASHED_LOCK)]);
+    it.release(false).unwrap();
+}
+
+const HASHED_LOCK: &str = "d2/20/5d/goldvol1_lock";
+
+/// The original's locks have no process beside them: the text alone decides, all of it (B8).
+#[test]
+fn locks_of_the_original() {
+    let place = Place::new(SETTINGS[0]);
+    let mut it = place.open("node_100");
+    for (content, ours) in [
+        (&b"node_100"[..], true),
+        (&[&b"node_100"[..], &[0; 504]].concat(), true),
+        (b"node_1002", false),
+        (b"node_10", false),
+        (b"", false),
+    ] {
+        fs::write(place.file(), content).unwrap();
+        if ours {
+            let reply = it.acquire().unwrap();
+            assert!(reply.already_ours && reply.ended.is_none(), "{reply:?}");
+            assert_eq!(fs::read(place.file()).unwrap()[..8], *b"node_100");
+            it.release(false).unwrap();
+            continue;
+        }
+        assert_eq!(it.acquire(), Err(Errno::BUSY));
+        assert_eq!(it.release(false), Err(Errno::PERM));
+        assert_eq!(fs::read(place.file()).unwrap(), content, "untouched");
+        let broken = it.release(true).unwrap();
+        assert_eq!(broken.ended.unwrap().owner, content);
+    }
+}
+
+/// A driver that died left its lock; its successor has it at once, and says what it found.
+#[test]
+fn locks_of_the_dead_are_taken_over() {
+    let place = Place::new(SETTINGS[0]);
+    let mut dead = place.open("node_1");
+    dead.acquire().unwrap();
+    drop(dead);
+    let mut same = place.open("node_1");
+    assert!(same.acquire().unwrap().already_ours);
+    drop(same);
+    let mut other = place.open("node_2");
+    let reply = other.acquire().unwrap();
+    assert!(!reply.already_ours);
+    assert_eq!(reply.ended.unwrap().owner, b"node_1");
+    assert_eq!(fs::read(place.file()).unwrap()[..6], *b"node_2");
+    drop(other);
+    assert!(
+        place.open("node_3").release(false).is_err(),
+        "the dead's is not ours to release"
+    );
+}
+
+/// Two segments of one host with one owner's text: the second gets nothing while the first lives.
+#[test]
+fn the_same_text_is_not_ours_while_its_process_lives() {
+    let place = Place::new(SETTINGS[0]);
+    let (mut one, mut two) = (place.open("node_1"), place.open("node_1"));
+    one.acquire().unwrap();
+    assert_eq!(two.acquire(), Err(Errno::BUSY));
+    assert_eq!(two.release(false), Err(Errno::PERM));
+    assert!(one.driver.lock_is_held(&name(VOLUME)));
+}
+
+/// B18: a temporary file left by a crash made the lock impossible for its operation's number.
+#[test]
+fn stale_temporaries_are_in_nobodys_way() {
+    let place = Place::new(SETTINGS[0]);
+    for slot in ["_aa", "_ab", "_ba"] {
+        fs::write(
+            place
+                .locks
+                .path()
+                .join(format!("goldvol1_locknode_1{slot}")),
+            "node_1",
+        )
+        .unwrap();
+    }
+    let mut it = place.open("node_1");
+    for _ in 0..3 {
+        it.acquire().unwrap();
+        it.release(false).unwrap();
+    }
+}
+
+#[test]
+fn an_unlinked_lock_is_seen_as_broken() {
+    let place = Place::new(SETTINGS[0]);
+    let mut it = place.open("node_1");
+    it.acquire().unwrap();
+    fs::remove_file(place.file()).unwrap();
+    assert!(!it.driver.lock_is_held(&name(VOLUME)));
+    assert_eq!(it.release(false), Err(Errno::NOENT));
+    assert!(
+        !it.acquire().unwrap().already_ours,
+        "it was lost in between"
+    );
+}
+
+/// Many drivers want one lock that a dead one left: exactly one gets it.
+#[test]
+fn a_lock_of_the_dead_goes_to_one() {
+    for _ in 0..10 {
+        let place = Place::new(SETTINGS[2]);
+        place.open("node_0").acquire().unwrap();
+        let start = std::sync::Barrier::new(4);
+        let end = std::sync::Barrier::new(4);
+        let taken: usize = std::thread::scope(|scope| {
+            let one = |i: usize| {
+                let (place, start, end) = (&place, &start, &end);
+                scope.spawn(move || {
+                    let mut it = place.open(&format!("node_{i}"));
+                    start.wait();
+                    let got = it.acquire().is_ok();
+                    end.wait();
+                    usize::from(got && it.driver.lock_is_held(&name(VOLUME)))
+                })
+            };
+            let threads: Vec<_> = (1..5).map(one).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(taken, 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! What all operations share: configuration, the way to the blockers, the volumes, the leases.
+
+use crate::volume::Table;
+use reactor::sync::{Notify, Semaphore};
+use reactor::{Env, Executor, Timers};
+use runtime::Desk;
+use std::cell::Cell;
+use std::rc::Rc;
+use xseg::protocol::PortNo;
+
+/// How mapperd is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The port of the blocker that keeps maps and locks.
+    pub blockerm_port: PortNo,
+    /// The port of the blocker that keeps data objects.
+    pub blockerb_port: PortNo,
+    /// The version in which maps are written; there is only 2.
+    pub map_version: u32,
+    /// Requests that are worked on at once; further ones wait.
+    pub nr_ops: usize,
+    /// How HASH combines the hashes of blocks: the algorithm with which blockerb hashes them.
+    pub merkle: fn(&[u8]) -> [u8; 32],
+}
+
+impl Config {
+    /// The usual numbers, sha256.
+    pub fn new(blockerm_port: PortNo, blockerb_port: PortNo) -> Config {
+        use sha2::Digest as _;
+        Config {
+            blockerm_port,
+            blockerb_port,
+            map_version: 2,
+            nr_ops: 64,
+            merkle: |bytes| sha2::Sha256::digest(bytes).into(),
+        }
+    }
+}
+
+/// What STATUS of the peer itself tells.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: Cell<u64>,
+    pub(crate) failures: Cell<u64>,
+    pub(crate) copies: Cell<u64>,
+    pub(crate) fresh: Cell<u64>,
+    pub(crate) missing_objects: Cell<u64>,
+    pub(crate) locks_lost: Cell<u64>,
+    pub(crate) leases: Cell<u64>,
+}
+
+/// One more.
+pub(crate) fn count(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) desk: Desk,
+    pub(crate) executor: Executor,
+    pub(crate) timers: Timers,
+    pub(crate) env: Env,
+    pub(crate) table: Rc<Table>,
+    pub(crate) permits: Rc<Semaphore>,
+    pub(crate) counters: Counters,
+    /// Requests unanswered, without those that only wait for another node's lock.
+    pub(crate) under_way: Cell<usize>,
+    /// Requests that wait for another node's lock.
+    pub(crate) waiting: Cell<usize>,
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) stop: Notify,
+    last_stamp: Cell<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: Config,
+        desk: Desk,
+        executor: Executor,
+        timers: Timers,
+        env: Env,
+    ) -> Rc<Core> {
+        Rc::new(Core {
+            config,
+            desk,
+            executor,
+            timers,
+            env,
+            table: Rc::default(),
+            permits: Semaphore::new(config.nr_ops.max(1)),
+            counters: Counters::default(),
+            under_way: Cell::new(0),
+            waiting: Cell::new(0),
+            stopping: Cell::new(false),
+            stop: Notify::new(),
+            last_stamp: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.env.clock.now_ns()
+    }
+
+    /// A moment later than every one given before: a lease, or a fence that ends older leases.
+    pub(crate) fn stamp(&self) -> u64 {
+        let stamp = self.now_ns().max(self.last_stamp.get() + 1);
+        self.last_stamp.set(stamp);
+        stamp
+    }
+}

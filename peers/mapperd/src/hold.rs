@@ -1,0 +1,254 @@
+//! Taking a volume's lock and giving it back.
+//!
+//! What always holds:
+//! - No lock is taken for a name that does not exist (B25), and none that an operation took for
+//!   itself outlives it, however it ends (B16).
+//! - Whoever takes a lock reads the intent of an unfinished rename first, and settles it.
+//! - What this node held before mapperd's own restart is still held afterwards; what was written
+//!   then counts as not yet durable.
+//!
+//! Whether an operation finds the volume open is decided before it takes the lock, and noted in
+//! its step mark: after a restart the lock alone could not tell.
+
+use crate::core::count;
+use crate::errno::{Errno, Result};
+use crate::job::{INTENT, Job, TRANSIENT};
+use crate::load::{Found, Looked};
+use crate::map::Map;
+use crate::naming::wire;
+use crate::store::Holder;
+use crate::volume::Volume;
+use mapfile::{Header, Version, VolumeName};
+use runtime::tag::LEASE_NS;
+
+impl Job {
+    /// Makes `volume`, which this request has alone, held and its map loaded. True: this call took
+    /// the lock. EBUSY: another node has it.
+    pub(crate) async fn open(&self, volume: &Volume) -> Result<bool> {
+        if volume.is_lost() {
+            return Err(Errno::STALE);
+        }
+        if volume.is_ready() {
+            return Ok(false);
+        }
+        if volume.is_held() {
+            let found = self.lookup(volume.name()).await?;
+            volume.set_map(Map::new(&found)?);
+            return Ok(false);
+        }
+        self.lookup(volume.name()).await?;
+        let before = self.acquire(&volume.target()).await?;
+        volume.begin(before, self.core.now_ns());
+        let loaded = self
+            .settle_and_load(volume)
+            .await
+            .and_then(|found| Map::new(&found));
+        match loaded {
+            Ok(map) => {
+                volume.set_map(map);
+                Ok(true)
+            }
+            Err(errno) => {
+                let transient = self.mark() & TRANSIENT != 0;
+                if !before || transient || errno == Errno::NOENT {
+                    self.give_back(volume).await;
+                } else {
+                    volume.end();
+                }
+                Err(errno)
+            }
+        }
+    }
+
+    /// Under the lock: finishes what others began, and brings an old map to v2 under its own name.
+    async fn settle_and_load(&self, volume: &Volume) -> Result<Found> {
+        self.settle_rename(&volume.name().header()).await?;
+        let found = self.lookup(volume.name()).await?;
+        if found.header_name != volume.name().header() {
+            return self.move_to_new_layout(volume, found).await;
+        }
+        match found.version() {
+            Version::V2 => Ok(found),
+            Version::V0 | Version::V1 => self.upgrade(volume, found).await,
+        }
+    }
+
+    /// Gives the lock back without flushing, whatever comes of it.
+    pub(crate) async fn give_back(&self, volume: &Volume) {
+        if let Err(Errno(errno)) = self.release(&volume.target()).await {
+            tracing::warn!(volume = %volume.name(), errno, "a lock could not be given back");
+        }
+        volume.end();
+    }
+
+    /// Flushes, fences and releases a volume that is held.
+    pub(crate) async fn close_held(&self, volume: &Volume) -> Result<()> {
+        let readonly = volume
+            .with_map(|map| map.header().flags.readonly)
+            .unwrap_or(false);
+        let flushed = if readonly {
+            Ok(())
+        } else {
+            self.quiesce(volume).await
+        };
+        if !volume.is_held() {
+            return flushed;
+        }
+        let released = self.release(&volume.target()).await;
+        volume.end();
+        flushed.and(released)
+    }
+
+    /// Whether this node has the volume open: as far as we remember, or, after a restart, as its
+    /// lock says.
+    pub(crate) async fn is_open(&self, volume: &Volume) -> Result<bool> {
+        if volume.is_held() {
+            return Ok(true);
+        }
+        Ok(self.lock_info(&volume.target()).await?.0 == Holder::Us)
+    }
+
+    /// Runs `act` with the volume open, and leaves it as it was found: open or not.
+    pub(crate) async fn with_open<T>(
+        &self,
+        volume: &Volume,
+        act: impl AsyncFnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let stays = self.mark() & TRANSIENT == 0 && self.is_open(volume).await?;
+        if !stays {
+            self.lookup_or_stale(volume).await?;
+            self.add_mark(TRANSIENT);
+        }
+        let result = match self.open(volume).await {
+            Ok(_) => act().await,
+            Err(errno) => Err(errno),
+        };
+        if !stays && volume.is_held() {
+            let closed = self.close_held(volume).await;
+            return result.and_then(|value| closed.map(|()| value));
+        }
+        result
+    }
+
+    /// That the volume exists, before its lock is touched.
+    async fn lookup_or_stale(&self, volume: &Volume) -> Result<()> {
+        match volume.is_lost() {
+            true => Err(Errno::STALE),
+            false => self.lookup(volume.name()).await.map(|_| ()),
+        }
+    }
+
+    /// Runs `act` with the lock of a name that is to be made; it gets the deleted predecessor's
+    /// header, whose leftovers are gone by then. EEXIST: the name is taken.
+    pub(crate) async fn with_claim<T>(
+        &self,
+        volume: &Volume,
+        act: impl AsyncFnOnce(Option<Header>) -> Result<T>,
+    ) -> Result<T> {
+        self.vacancy(volume.name()).await?;
+        self.acquire(&volume.target()).await?;
+        let result = match self.prepare_claim(volume).await {
+            Ok(predecessor) => act(predecessor).await,
+            Err(errno) => Err(errno),
+        };
+        self.give_back(volume).await;
+        result
+    }
+
+    async fn prepare_claim(&self, volume: &Volume) -> Result<Option<Header>> {
+        self.settle_rename(&volume.name().header()).await?;
+        let predecessor = self.vacancy(volume.name()).await?;
+        if let Some(found) = &predecessor {
+            self.finish_delete(volume, found).await?;
+        }
+        self.add_mark(INTENT);
+        Ok(predecessor.map(|found| found.header))
+    }
+
+    /// That nothing has the name: the deleted map that had it, if there was one.
+    pub(crate) async fn vacancy(&self, name: &VolumeName) -> Result<Option<Found>> {
+        if let Some(old) = name.fallback_header()
+            && !matches!(self.look(&old).await?, Looked::Nothing)
+        {
+            return Err(Errno::EXIST);
+        }
+        match self.look(&name.header()).await? {
+            Looked::Nothing => Ok(None),
+            Looked::Map(found) if found.header.flags.deleted => Ok(Some(found)),
+            Looked::Map(_) => Err(Errno::EXIST),
+            Looked::Foreign(error) => {
+                tracing::warn!(volume = %name, %error, "the name is taken by something else");
+                Err(Errno::EXIST)
+            }
+        }
+    }
+
+    /// Whether an earlier attempt of this request made `volume` already; its lock is given back.
+    pub(crate) async fn was_made_before(&self, volume: &Volume) -> Result<bool> {
+        if self.mark() & INTENT == 0 {
+            return Ok(false);
+        }
+        let made = matches!(self.look(&volume.name().header()).await?,
+            Looked::Map(found) if !found.header.flags.deleted);
+        if made && !volume.is_held() {
+            // Whether it still is ours does not matter: it is the one thing left to do.
+            let _ = self.release(&volume.target()).await;
+        }
+        Ok(made)
+    }
+
+    /// Makes sure that the lock still is ours, if nobody looked for half a lease.
+    pub(crate) async fn confirm_lock(&self, volume: &Volume) -> Result<()> {
+        let now = self.core.now_ns();
+        if now.saturating_sub(volume.checked_ns()) <= LEASE_NS / 2 {
+            return Ok(());
+        }
+        self.check_lock(volume).await
+    }
+
+    /// Makes sure that the lock still is ours. ESTALE: it was broken.
+    pub(crate) async fn check_lock(&self, volume: &Volume) -> Result<()> {
+        let now = self.core.now_ns();
+        match self.lock_info(&volume.target()).await?.0 {
+            Holder::Us => {
+                volume.set_checked(now);
+                Ok(())
+            }
+            Holder::Nobody | Holder::Another => Err(self.judge(volume, Errno::STALE).await),
+        }
+    }
+
+    /// What a failed map write means: ESTALE says that the lock was broken, and the volume is lost.
+    pub(crate) async fn judge(&self, volume: &Volume, errno: Errno) -> Errno {
+        if errno == Errno::STALE && volume.is_held() {
+            tracing::error!(volume = %volume.name(), "the lock of an open volume was broken");
+            count(&self.core.counters.locks_lost);
+            volume.lose();
+            if let Err(Errno(errno)) = self.fence(volume.tag(), self.core.stamp()).await {
+                tracing::error!(volume = %volume.name(), errno, "a lost volume is not fenced");
+            }
+        }
+        errno
+    }
+
+    /// Refuses a name of the old layout when the volume has moved to the new one.
+    pub(crate) async fn refuse_shadowed(&self) -> Result<()> {
+        let name = self.volume_name()?;
+        match self.look(&name.header()).await? {
+            Looked::Map(found) if !found.header.flags.deleted => Err(Errno::NOENT),
+            _ => Ok(()),
+        }
+    }
+
+    /// The lock of a header object that is not a volume's own name: the old layout's.
+    pub(crate) async fn acquire_header(&self, header: &mapfile::HeaderName) -> Result<bool> {
+        self.acquire(&wire(header.as_bytes())).await
+    }
+
+    /// Gives such a lock back, whatever comes of it.
+    pub(crate) async fn release_header(&self, header: &mapfile::HeaderName) {
+        if let Err(Errno(errno)) = self.release(&wire(header.as_bytes())).await {
+            tracing::warn!(map = %header, errno, "a lock could not be given back");
+        }
+    }
+}

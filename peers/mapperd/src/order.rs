@@ -1,0 +1,134 @@
+//! The steps that operations on whole volumes have in common, and their order.
+//!
+//! What always holds: a map becomes visible by its header alone, which is written after everything
+//! that it needs is durable; before an operation takes anything away, the volume is *quiesced*:
+//! no write of an older lease is under way or can begin, and all that was answered is durable.
+
+use crate::errno::{Errno, Result};
+use crate::job::Job;
+use crate::load::Found;
+use crate::store::Durability;
+use crate::volume::Volume;
+use mapfile::layout::MapLayout;
+use mapfile::{Entry, Geometry, Header, HeaderName, MapFlags, Names, PageNo, Version};
+use std::ops::Range;
+
+impl Job {
+    /// Ends all leases of a held volume, waits for the writes under them, and makes them durable,
+    /// by whatever door the request came (B12).
+    pub(crate) async fn quiesce(&self, volume: &Volume) -> Result<()> {
+        self.fence(volume.tag(), self.core.stamp()).await?;
+        self.sync_blocks(volume.tag()).await?;
+        self.flush_map(volume).await
+    }
+
+    /// Makes the map's entries durable, or at least makes sure that the lock still is ours.
+    pub(crate) async fn flush_map(&self, volume: &Volume) -> Result<()> {
+        let Some(written) = volume.unsynced()? else {
+            return self.check_lock(volume).await;
+        };
+        let now = self.core.now_ns();
+        let synced = self.sync_maps(volume).await;
+        if !volume.is_held() {
+            return synced.and(Err(Errno::STALE));
+        }
+        volume.end_sync(written, synced);
+        if synced.is_ok() {
+            volume.set_checked(now);
+        }
+        synced
+    }
+
+    /// Writes the header: the commit point.
+    pub(crate) async fn write_header(
+        &self,
+        volume: &Volume,
+        name: &HeaderName,
+        header: Header,
+    ) -> Result<()> {
+        let object = name.as_object();
+        self.write_map(
+            volume,
+            (&object, 0),
+            &header.encode(),
+            false,
+            Durability::Now,
+        )
+        .await
+    }
+
+    /// Writes stored entries of blocks `first..`, which lie in one page. `fresh` empties the chunk
+    /// first, if they are its beginning.
+    pub(crate) async fn write_entries(
+        &self,
+        volume: &Volume,
+        (name, layout): (&HeaderName, MapLayout),
+        (first, bytes): (u64, &[u8]),
+        fresh: bool,
+        durability: Durability,
+    ) -> Result<()> {
+        let place = layout.place(first);
+        let object = place.object.name(name);
+        let fresh = fresh && place.offset == 0;
+        self.write_map(volume, (&object, place.offset), bytes, fresh, durability)
+            .await
+    }
+
+    /// Writes the chunks of a new map under `name`, volatile. `fill` gives the entries of a page,
+    /// named in the `Names` that it is handed.
+    pub(crate) async fn write_chunks(
+        &self,
+        volume: &Volume,
+        (name, geometry): (&HeaderName, Geometry),
+        mut fill: impl AsyncFnMut(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+    ) -> Result<()> {
+        let layout = MapLayout::new(Version::V2, geometry);
+        for page in (0..layout.page_count()).map(PageNo) {
+            let mut names = Names::new();
+            let blocks = layout.page_blocks(page);
+            let first = blocks.start;
+            let entries = fill(page, blocks, &mut names).await?;
+            let bytes = encoded(&entries, first, &names);
+            let at = (first, &bytes[..]);
+            self.write_entries(volume, (name, layout), at, true, Durability::Later)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the chunks durable, then the map visible.
+    pub(crate) async fn commit(
+        &self,
+        volume: &Volume,
+        name: &HeaderName,
+        header: Header,
+    ) -> Result<()> {
+        self.sync_maps(volume).await?;
+        self.write_header(volume, name, header).await
+    }
+}
+
+/// Entries as they are stored.
+pub(crate) fn encoded(entries: &[Entry], first: u64, names: &Names) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    mapfile::encode(entries, first, names, &mut bytes);
+    bytes
+}
+
+impl Found {
+    /// The header with other flags.
+    pub(crate) fn deleted(&self) -> Header {
+        let flags = MapFlags {
+            deleted: true,
+            ..self.header.flags
+        };
+        Header {
+            flags,
+            ..self.header
+        }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.header.geometry
+    }
+}

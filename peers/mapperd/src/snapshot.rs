@@ -1,0 +1,100 @@
+//! SNAPSHOT: freezes a read-only copy of the map under a new name; no data is copied.
+//!
+//! The source's header gets the next epoch first: from then on its entries count as shared, even
+//! where a crash leaves WRITABLE in them. The snapshot's header comes last and is the commit; a
+//! crash before it costs extra copies and nothing else.
+
+use crate::errno::{Errno, Result};
+use crate::gate::Access;
+use crate::job::{Job, Reply, TRANSIENT};
+use crate::naming;
+use crate::order::encoded;
+use crate::store::{Durability, Holder};
+use crate::volume::Volume;
+use mapfile::{Entry, Epoch, Header, MapFlags};
+use xseg::protocol::NameRequest;
+
+impl Job {
+    /// SNAPSHOT: the snapshot's name is in the data.
+    pub(crate) async fn snapshot(&self) -> Result<Reply> {
+        let name = self.volume_name()?;
+        let snapshot_name = naming::new_volume_name(&NameRequest::decode(&self.data())?.0)?;
+        if name == snapshot_name {
+            return Err(Errno::EXIST);
+        }
+        let (source, snapshot) = self
+            .enter_two((&name, Access::Alone), (&snapshot_name, Access::Alone))
+            .await;
+        let (source, snapshot) = (&**source.volume(), &**snapshot.volume());
+        if self.was_made_before(snapshot).await? {
+            self.end_transient(source).await?;
+            return Ok(Reply::done());
+        }
+        self.vacancy(&snapshot_name).await?;
+        self.with_open(source, async || {
+            if source.with_map(|map| map.header().flags.readonly)? {
+                return Err(Errno::ROFS);
+            }
+            self.with_claim(snapshot, async |predecessor| {
+                self.freeze(source, snapshot, predecessor).await
+            })
+            .await?;
+            Ok(Reply::done())
+        })
+        .await
+    }
+
+    async fn freeze(
+        &self,
+        source: &Volume,
+        snapshot: &Volume,
+        predecessor: Option<Header>,
+    ) -> Result<()> {
+        self.quiesce(source).await?;
+        let found = source.with_map(|map| map.found())?;
+        let next = Header {
+            epoch: found.header.epoch.next()?,
+            ..found.header
+        };
+        let frozen = Header {
+            flags: MapFlags::SNAPSHOT,
+            epoch: Epoch::of_new_snapshot(predecessor.map(|header| header.epoch))?,
+            ..found.header
+        };
+        source.forget_map();
+        self.write_header(source, &found.header_name, next).await?;
+        let target = snapshot.name().header();
+        self.write_chunks(
+            snapshot,
+            (&target, found.geometry()),
+            async |page, blocks, names| {
+                let entries = self.entries_of(&found, page, names).await?;
+                let shared: Vec<Entry> = entries.iter().map(|entry| entry.fork()).collect();
+                if shared != entries {
+                    let bytes = encoded(&shared, blocks.start, names);
+                    let (map, at) = (
+                        (&found.header_name, found.layout),
+                        (blocks.start, &bytes[..]),
+                    );
+                    self.write_entries(source, map, at, false, Durability::Later)
+                        .await?;
+                }
+                Ok(shared)
+            },
+        )
+        .await?;
+        self.sync_maps(source).await?;
+        self.commit(snapshot, &target, frozen).await
+    }
+
+    /// An earlier attempt of this request opened `volume` only for itself: the lock goes back.
+    async fn end_transient(&self, volume: &Volume) -> Result<()> {
+        let ours = self.mark() & TRANSIENT != 0
+            && !volume.is_held()
+            && self.lock_info(&volume.target()).await?.0 == Holder::Us;
+        if ours {
+            self.give_back(volume).await;
+        }
+        Ok(())
+    }
+}

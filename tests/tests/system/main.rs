@@ -1,0 +1,3 @@
+//! The system tests, in one program.
+
+mod simulation;
