@@ -44,6 +44,11 @@ impl Buffer {
         self.extent.fill(bytes)
     }
 
+    /// Copies the first `len` bytes of `from` here, as far as both have them.
+    pub fn copy_from(&self, from: &Buffer, len: u64) {
+        super::traffic::copy(&from.extent, &self.extent, len);
+    }
+
     /// Copies its first bytes into `bytes`. False: it is shorter.
     pub fn copy_out(&self, bytes: &mut [u8]) -> bool {
         bytes.len() as u64 <= self.len()
