@@ -15,13 +15,26 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The exit status of a failure (spec/cli.md section 1).
 pub const FAILURE: u8 = 255;
 
-/// The log of a daemon; standard error without one.
-static LOG: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
+/// Where log lines go.
+enum Log {
+    /// In the foreground.
+    Standard,
+    /// A daemon's, before it knows its file. Lost if it fails: its caller hears the reason.
+    Early(Vec<u8>),
+    /// A daemon's.
+    File(PathBuf, File),
+}
+
+static LOG: Mutex<Log> = Mutex::new(Log::Standard);
+
+fn log() -> MutexGuard<'static, Log> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Tells the caller how it went.
 #[derive(Debug)]
@@ -34,11 +47,15 @@ impl Ready {
     /// Logs to `path` from now on, unless in the foreground.
     pub fn log_to(&self, path: &Path) -> Result<(), Error> {
         if self.pipe.is_some() {
-            let file = open_log(path).map_err(Error::system(format!(
-                "can't open the log {}",
-                path.display()
-            )))?;
-            *LOG.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.to_owned(), file));
+            let mut log = log();
+            let early = if let Log::Early(early) = &*log {
+                early.as_slice()
+            } else {
+                &[]
+            };
+            let file = open_log(path).and_then(|mut file| file.write_all(early).map(|()| file));
+            let what = format!("can't open the log {}", path.display());
+            *log = Log::File(path.to_owned(), file.map_err(Error::system(what))?);
         }
         Ok(())
     }
@@ -73,6 +90,7 @@ pub fn run(foreground: bool, body: impl FnOnce(Ready) -> Result<(), Error>) -> E
 }
 
 fn child(ready: File, body: impl FnOnce(Ready) -> Result<(), Error>) -> ExitCode {
+    *log() = Log::Early(Vec::new());
     start_logging();
     let told = ready.try_clone();
     match body(Ready { pipe: Some(ready) }) {
@@ -135,9 +153,9 @@ fn let_go() -> io::Result<()> {
         .open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
-    match &*LOG.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some((_, file)) => dup2_stderr(file)?,
-        None => dup2_stderr(&null)?,
+    match &*log() {
+        Log::File(_, file) => dup2_stderr(file)?,
+        _ => dup2_stderr(&null)?,
     }
     Ok(())
 }
@@ -152,8 +170,7 @@ fn open_log(path: &Path) -> io::Result<File> {
 
 /// Opens the log anew, after it was rotated away.
 pub fn reopen_log() {
-    let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((path, file)) = log.as_mut()
+    if let Log::File(path, file) = &mut *log()
         && let Ok(new) = open_log(path)
     {
         // Panics are the only thing that this is for.
@@ -162,14 +179,14 @@ pub fn reopen_log() {
     }
 }
 
-/// Where log lines go.
 struct Writer;
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut *LOG.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, file)) => file.write(bytes),
-            None => io::stderr().write(bytes),
+        match &mut *log() {
+            Log::File(_, file) => file.write(bytes),
+            Log::Early(early) => early.write(bytes),
+            Log::Standard => io::stderr().write(bytes),
         }
     }
 

@@ -25,7 +25,7 @@ pub fn protect() {
     for (what, outcome) in asked {
         match outcome {
             Ok(()) => tracing::debug!(what, "set"),
-            Err(why) => tracing::info!(what, %why, "not allowed: no root"),
+            Err(why) => tracing::info!(what, %why, "the system does not allow it"),
         }
     }
 }

@@ -39,8 +39,14 @@ const ASYNC_READ: u32 = 1 << 0;
 const BIG_WRITES: u32 = 1 << 5;
 const ASYNC_DIO: u32 = 1 << 15;
 const MAX_PAGES: u32 = 1 << 22;
-/// The file's content is not cached, and writes of several requests go side by side.
-const DIRECT_IO: u32 = 1 | 1 << 6;
+/// The file's content is not cached, its writes go side by side, and nothing is sent when it is
+/// closed: this very process has it open, and would wait for itself when it is killed.
+const OPENED: u32 = 1 | 1 << 6 | 1 << 5;
+/// How long attributes hold, s: until [`size_changed`] says otherwise. So whoever asks for them
+/// (`losetup -a`) never waits for a frozen device.
+const VALID_S: u64 = 1 << 31;
+/// `FUSE_NOTIFY_INVAL_INODE`.
+const INVALIDATE: u32 = 2;
 
 /// What the kernel asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +95,15 @@ pub(crate) fn fallocate(request: &[u8]) -> Option<(u64, u64, u32)> {
 /// The name of a lookup, without its NUL.
 pub(crate) fn name(request: &[u8]) -> Option<&[u8]> {
     request.get(IN_HEADER..)?.split(|&byte| byte == 0).next()
+}
+
+/// Tells the kernel that it knows the file's attributes no longer
+/// (`fuse_notify_inval_inode_out`; a negative offset means no data).
+pub(crate) fn size_changed() -> [u8; OUT_HEADER + 24] {
+    let mut body = Body::<{ OUT_HEADER + 24 }>::default();
+    body.u32(OUT_HEADER as u32 + 24).u32(INVALIDATE).u64(0);
+    body.u64(FILE).u64(u64::MAX).u64(0);
+    body.bytes
 }
 
 /// A reply under construction: room for the largest that has no data.
@@ -150,15 +165,15 @@ impl Reply {
     /// `fuse_entry_out` of the volume's file.
     pub(crate) fn entry(unique: u64, size: u64, readonly: bool) -> Reply {
         let mut body = Body::<128>::default();
-        body.u64(FILE).u64(0).u64(0).u64(0).u64(0);
+        body.u64(FILE).u64(0).u64(VALID_S).u64(VALID_S).u64(0);
         attributes(&mut body, FILE, size, readonly);
         Reply::ok(unique, &body.bytes)
     }
 
-    /// `fuse_attr_out`, valid for no time: a volume may grow.
+    /// `fuse_attr_out`.
     pub(crate) fn attributes(unique: u64, node: u64, size: u64, readonly: bool) -> Reply {
         let mut body = Body::<104>::default();
-        body.u64(0).u64(0);
+        body.u64(VALID_S).u64(0);
         attributes(&mut body, node, size, readonly);
         Reply::ok(unique, &body.bytes)
     }
@@ -166,7 +181,7 @@ impl Reply {
     /// `fuse_open_out`.
     pub(crate) fn opened(unique: u64) -> Reply {
         let mut body = Body::<16>::default();
-        body.u64(0).u32(DIRECT_IO);
+        body.u64(0).u32(OPENED);
         Reply::ok(unique, &body.bytes)
     }
 

@@ -7,6 +7,7 @@
 //! session says that it is gone; then the volume is flushed and closed. That end is the same
 //! whether `unmap` asked for it or the last user of a device that TERM had detached.
 
+use crate::abi;
 use crate::disk::{self, Disk};
 use crate::in_use;
 use crate::mount::{self, Mount};
@@ -16,7 +17,7 @@ use endpoint::daemon::Ready;
 use endpoint::error::{Error, ErrorKind};
 use endpoint::{Backend, Handle, Info, Mapped, Order, Place, Setting, memory, signals};
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,8 +47,10 @@ struct Progress {
 struct LoopDevice {
     mapped: Mapped,
     disk: Disk,
-    /// Our own hold on the filesystem, for its size.
+    /// Our own hold on the filesystem.
     file: Mutex<Option<File>>,
+    /// `/dev/fuse` once more, to tell the kernel of a new size.
+    kernel: OwnedFd,
     progress: Mutex<Progress>,
     changed: Condvar,
     events: Mutex<Sender<Event>>,
@@ -69,9 +72,17 @@ pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
     let backend = Backend::open(setting.volume, setting.joiner("archip-fuse"))?;
     let handle = backend.handle();
     let (sender, events) = channel();
-    let file = mount(setting, backend, sender.clone())?;
+    let (file, kernel) = mount(setting, backend, sender.clone())?;
     let (disk, place) = attach(setting, &file)?;
-    let device = LoopDevice::new(setting, place, disk.clone(), file, handle, sender, &ready);
+    let device = LoopDevice::new(
+        setting,
+        place,
+        disk.clone(),
+        (file, kernel),
+        handle,
+        sender,
+        &ready,
+    );
     device
         .and_then(|device| device.present(ready, &events))
         .inspect_err(|_| {
@@ -80,20 +91,24 @@ pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
         })
 }
 
-/// Mounts the filesystem, starts to serve it, and opens the file.
-fn mount(setting: &Setting, backend: Backend, news: Sender<Event>) -> Result<File, Error> {
+/// Mounts the filesystem, starts to serve it, and opens the file: that, and `/dev/fuse`.
+fn mount(
+    setting: &Setting,
+    backend: Backend,
+    news: Sender<Event>,
+) -> Result<(File, OwnedFd), Error> {
     let what = "can't mount a FUSE filesystem";
     let device = mount::open_device().map_err(Error::system("can't open /dev/fuse"))?;
     let mount = Mount::new(device.as_fd()).map_err(Error::system(what))?;
+    let kernel = device.try_clone().map_err(Error::system(what))?;
     let tell = move |one| drop(news.send(Event::News(one)));
     let session = Session::new(device, backend, setting.readonly, tell);
     std::thread::Builder::new()
         .name("volume".into())
         .spawn(move || session.run())
         .map_err(Error::system(what))?;
-    let name = setting.volume_name();
-    mount
-        .open(&name, setting.readonly)
+    let file = mount.open(&setting.volume_name(), setting.readonly);
+    file.map(|file| (file, kernel))
         .map_err(Error::system("can't open the volume's file"))
 }
 
@@ -123,7 +138,7 @@ impl LoopDevice {
         setting: &Setting,
         place: Place,
         disk: Disk,
-        file: File,
+        (file, kernel): (File, OwnedFd),
         handle: Handle,
         events: Sender<Event>,
         ready: &Ready,
@@ -135,6 +150,7 @@ impl LoopDevice {
             mapped: Mapped::new(place, setting, "fuse", &path, handle)?,
             disk,
             file: Mutex::new(Some(file)),
+            kernel,
             progress: Mutex::default(),
             changed: Condvar::new(),
             events: Mutex::new(events.clone()),
@@ -236,8 +252,10 @@ impl Device for LoopDevice {
     fn resize(&self) -> Result<(), Error> {
         self.mapped.order(Order::Resize)?;
         let what = format!("can't resize {}", self.mapped.device());
+        nix::unistd::write(&self.kernel, &abi::size_changed())
+            .map_err(Error::system(what.clone()))?;
         if let Some(file) = &*lock(&self.file) {
-            // Asking makes the kernel notice; the loop device then takes what the kernel knows.
+            // Before Linux 6.16 a loop device does not ask; so we do, for the kernel to know.
             file.metadata().map_err(Error::system(what.clone()))?;
         }
         self.disk.follow_size().map_err(Error::system(what))

@@ -9,8 +9,8 @@
 //! - Data of reads and of large writes is copied by the kernel only, between the segment and the
 //!   loop device's pages. The payload of a small write is copied once more, into a buffer of its
 //!   size, so that a large one is not kept for it.
-//! - When no buffer is free, one request is put aside and no further one is read: the kernel
-//!   keeps the others. Nothing is read while the backend is frozen or its node is away.
+//! - When no buffer is free (and none is while the backend is frozen or its node is away), one
+//!   request is put aside and no further one is read: the kernel keeps the others.
 //! - Every request is answered once, except those that the protocol leaves unanswered.
 //!
 //! Unsafe lives here because of vectored I/O on shared memory; rule: a buffer's memory is mapped
@@ -122,7 +122,7 @@ impl<N: Fn(News)> Session<N> {
 
     fn follow_state(&mut self) {
         let state = self.backend.state();
-        if !matches!(state, State::Running | State::Failed)
+        if !self.may_hold_buffers()
             && let Some(buffer) = self.receive.take()
         {
             self.backend.give_back(buffer);
@@ -133,11 +133,13 @@ impl<N: Fn(News)> Session<N> {
         }
     }
 
+    /// A buffer that is out keeps us at the segment.
+    fn may_hold_buffers(&self) -> bool {
+        matches!(self.backend.state(), State::Running | State::Failed)
+    }
+
     fn wants_requests(&self) -> bool {
-        !self.gone
-            && self.aside.is_none()
-            && !self.free.is_empty()
-            && matches!(self.backend.state(), State::Running | State::Failed)
+        !self.gone && self.aside.is_none() && !self.free.is_empty()
     }
 
     // ---- waiting ----
@@ -199,7 +201,7 @@ impl<N: Fn(News)> Session<N> {
     /// Reads one request: its first 80 bytes into `bytes`, what follows (the payload of a write)
     /// into the buffer that is put up, or behind them.
     fn receive(&mut self) -> Result<usize, i32> {
-        if self.receive.is_none() {
+        if self.receive.is_none() && self.may_hold_buffers() {
             self.receive = self.backend.take(u64::from(abi::WRITE_MAX));
         }
         let (head, rest) = self.bytes.split_at_mut(abi::WRITE_HEAD);

@@ -115,8 +115,8 @@ impl Backend {
                 Stage::Draining(end) if self.is_quiet() => self.close(end),
                 _ => {}
             }
-            self.run_errand();
             self.next_order();
+            self.run_errand();
             if self.stage == before {
                 return;
             }

@@ -52,6 +52,7 @@ impl Backend {
     pub(super) fn collect(&mut self) {
         let Some(core) = self.line.core() else { return };
         let mut done = std::mem::take(&mut self.done);
+        let errand = self.errand.is_some();
         if core.poll(&mut done) {
             for one in done.drain(..) {
                 match one.token {
@@ -61,7 +62,7 @@ impl Backend {
             }
         }
         self.done = done;
-        if !self.queue.is_empty() || !self.stage.is_running() {
+        if errand || !self.queue.is_empty() || !self.stage.is_running() {
             self.advance();
         }
     }

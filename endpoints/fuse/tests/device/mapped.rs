@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_archip-fuse");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_archip-fuse");
 
 /// A running node, or (without what a loop device needs) a line that says what is missing.
 pub(crate) fn lab(test: &str) -> Option<Lab> {
@@ -36,9 +36,9 @@ pub(crate) fn lab(test: &str) -> Option<Lab> {
     Some(Lab::start())
 }
 
-/// Whether `program` is there; a line says so if not.
-pub(crate) fn has(test: &str, program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
+/// Whether `program` is there, asked with a harmless option; a line says so if not.
+pub(crate) fn has(test: &str, program: &str, option: &str) -> bool {
+    let found = Command::new(program).arg(option).output().is_ok();
     if !found {
         let _ = writeln!(std::io::stderr(), "SKIP {test}: needs {program}");
     }
@@ -82,6 +82,28 @@ impl<'a> Mapped<'a> {
         Mapped { lab, device, id }
     }
 
+    /// The same without a guard, for a test that needs the lab itself; see [`Mapped::adopt`].
+    pub(crate) fn forget(self) -> (String, String) {
+        let names = (self.device.clone(), self.id.clone());
+        std::mem::forget(self);
+        names
+    }
+
+    /// Guards a mapped volume again.
+    pub(crate) fn adopt(lab: &'a Lab, device: String, id: String) -> Mapped<'a> {
+        Mapped { lab, device, id }
+    }
+
+    /// The endpoint process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.lab.info(&self.id)["pid"].as_i64().unwrap() as i32
+    }
+
+    /// Sends the endpoint process a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
     /// Writes through the device's cache, to the volume.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         let device = OpenOptions::new().write(true).open(&self.device).unwrap();
@@ -115,8 +137,7 @@ impl<'a> Mapped<'a> {
 
     /// Takes the device down; nothing of it is left.
     pub(crate) fn unmap(self) {
-        let pid = self.lab.info(&self.id)["pid"].as_i64().unwrap() as i32;
-        let process = pidfd(pid);
+        let process = pidfd(self.pid());
         let reply = self.ask("unmap");
         assert_eq!(
             reply,
@@ -161,11 +182,7 @@ impl Drop for Mapped<'_> {
         if !self.lab.place(&self.id).join("info.json").exists() {
             return;
         }
-        let pid = self.lab.info(&self.id)["pid"].as_i64().unwrap() as i32;
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGKILL,
-        );
+        self.signal(nix::sys::signal::Signal::SIGKILL);
         let _ = Command::new("losetup").args(["-d", &self.device]).output();
     }
 }
