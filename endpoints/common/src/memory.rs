@@ -54,3 +54,12 @@ fn lock() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Bytes of stack that a thread of the I/O path may use.
+const STACK: usize = 128 << 10;
+
+/// Touches the stack of the calling thread, so that it need not grow later.
+#[inline(never)]
+pub fn touch_stack() {
+    std::hint::black_box([0_u8; STACK]);
+}

@@ -12,6 +12,7 @@ use crate::disk::{self, Disk};
 use crate::in_use;
 use crate::mount::{self, Mount};
 use crate::session::{News, Session};
+use endpoint::backend::Reserve;
 use endpoint::control::{self, Device};
 use endpoint::daemon::Ready;
 use endpoint::error::{Error, ErrorKind};
@@ -22,6 +23,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Buffers for what the kernel keeps under way: many small requests, some large ones.
+const RESERVE: Reserve = &[(4 << 10, 128), (64 << 10, 32), (1 << 20, 16)];
 /// How long a detached device may take to let its file go before it counts as busy.
 const LETTING_GO: Duration = Duration::from_secs(5);
 /// Programs that look at new block devices hold them for a moment: how often we look again.
@@ -69,7 +72,7 @@ pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::System, "a loop device needs root"));
     }
     memory::protect();
-    let backend = Backend::open(setting.volume, setting.joiner("archip-fuse"))?;
+    let backend = Backend::open(setting.volume, setting.joiner("archip-fuse"), RESERVE)?;
     let handle = backend.handle();
     let (sender, events) = channel();
     let (file, kernel) = mount(setting, backend, sender.clone())?;

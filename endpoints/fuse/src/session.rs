@@ -17,7 +17,7 @@
 //! for as long as the buffer lives, and only the kernel touches it here.
 
 use crate::abi::{self, Header, Reply, opcode};
-use endpoint::{Backend, Buffer, Completion, Op, State};
+use endpoint::{Backend, Buffer, Completion, Op, State, memory};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -84,13 +84,16 @@ pub(crate) struct Session<N: Fn(News)> {
 
 impl<N: Fn(News)> Session<N> {
     pub(crate) fn new(device: OwnedFd, backend: Backend, readonly: bool, news: N) -> Session<N> {
+        let mut bytes = vec![0; abi::WRITE_HEAD + abi::WRITE_MAX as usize];
+        // Zeros alone would leave the memory to be found at the first large write.
+        bytes.fill(1);
         Session {
             name: backend.name().as_bytes().to_vec(),
             told: backend.state(),
             device,
             backend,
             readonly,
-            bytes: vec![0; abi::WRITE_HEAD + abi::WRITE_MAX as usize],
+            bytes,
             receive: None,
             aside: None,
             asked: (0..IN_FLIGHT).map(|_| None).collect(),
@@ -104,6 +107,7 @@ impl<N: Fn(News)> Session<N> {
 
     /// Serves until the backend has finished.
     pub(crate) fn run(mut self) {
+        memory::touch_stack();
         let mut turns = 0;
         while self.backend.state() != State::Over {
             let busy = self.answer_completed() | self.take_requests();

@@ -11,8 +11,9 @@
 use super::Joiner;
 use client::Core;
 use std::os::fd::BorrowedFd;
-use xseg::Extent;
 use xseg::join::{Connection, JoinError};
+use xseg::seat::PUBLIC;
+use xseg::{Extent, Seat};
 
 /// A buffer in a node's segment, taken by [`super::Backend::take`]. To be given back.
 #[derive(Debug)]
@@ -20,7 +21,14 @@ use xseg::join::{Connection, JoinError};
 pub struct Buffer {
     pub(super) extent: Extent,
     pub(super) epoch: u32,
+    /// Which pile of the reserve it came from.
+    pile: Option<usize>,
 }
+
+/// Buffers that are taken, and touched, before any request comes: so many of so many bytes,
+/// smaller ones first. A process that the kernel writes its dirty pages through must not touch
+/// new memory then: in a memory group at its limit that waits for those very pages.
+pub type Reserve = &'static [(u64, usize)];
 
 impl Buffer {
     /// Where it is: shared memory, mapped for as long as the buffer lives, that other processes
@@ -29,7 +37,7 @@ impl Buffer {
         self.extent.as_ptr()
     }
 
-    /// Bytes.
+    /// Bytes: at least as many as were asked for.
     pub fn len(&self) -> u64 {
         self.extent.len()
     }
@@ -65,6 +73,54 @@ struct Up {
     epoch: u32,
     /// Buffers that are out.
     out: u32,
+    /// The free ones of the reserve.
+    piles: Vec<Vec<Extent>>,
+}
+
+impl Up {
+    fn new(seat: Seat, connection: Option<Connection>, epoch: u32, reserve: Reserve) -> Up {
+        let mut core = Core::new(seat);
+        let piles = reserve
+            .iter()
+            .map(|&(len, count)| pile(&mut core, len, count))
+            .collect();
+        if !reserve.is_empty() {
+            touch_slots(core.seat());
+        }
+        Up {
+            core,
+            connection,
+            epoch,
+            out: 0,
+            piles,
+        }
+    }
+
+    fn take(&mut self, len: u64, reserve: Reserve) -> Option<(Extent, Option<usize>)> {
+        if reserve.is_empty() {
+            return Some((self.core.take_buffer(len)?, None));
+        }
+        let fitting = (0..reserve.len()).filter(|&pile| reserve[pile].0 >= len);
+        let mut found = fitting.filter_map(|pile| Some((self.piles[pile].pop()?, Some(pile))));
+        found.next()
+    }
+}
+
+/// As many buffers as are free, at most `count`.
+fn pile(core: &mut Core, len: u64, count: usize) -> Vec<Extent> {
+    let taken: Vec<Extent> = (0..count).map_while(|_| core.take_buffer(len)).collect();
+    taken.iter().for_each(Extent::zero);
+    taken
+}
+
+/// Has the pages of the request slots there, too.
+fn touch_slots(seat: &Seat) {
+    let slots = seat
+        .segment(PUBLIC)
+        .map_or(&[][..], |segment| segment.slots());
+    for slot in slots {
+        std::hint::black_box(slot.state.load());
+    }
 }
 
 /// What became of the holder.
@@ -81,6 +137,7 @@ pub(super) enum Fate {
 /// The line, and those left behind while their buffers are out.
 pub(super) struct Line {
     joiner: Joiner,
+    reserve: Reserve,
     now: Option<Up>,
     /// Counts the segments, from 1.
     epoch: u32,
@@ -88,9 +145,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(joiner: Joiner) -> Line {
+    pub(super) fn new(joiner: Joiner, reserve: Reserve) -> Line {
         Line {
             joiner,
+            reserve,
             now: None,
             epoch: 0,
             left: Vec::new(),
@@ -104,12 +162,7 @@ impl Line {
         seat.bind_dynamic();
         self.leave();
         self.epoch += 1;
-        self.now = Some(Up {
-            core: Core::new(seat),
-            connection,
-            epoch: self.epoch,
-            out: 0,
-        });
+        self.now = Some(Up::new(seat, connection, self.epoch, self.reserve));
         Ok(())
     }
 
@@ -156,11 +209,12 @@ impl Line {
 
     pub(super) fn take(&mut self, len: u64) -> Option<Buffer> {
         let up = self.now.as_mut()?;
-        let extent = up.core.take_buffer(len)?;
+        let (extent, pile) = up.take(len, self.reserve)?;
         up.out += 1;
         Some(Buffer {
             extent,
             epoch: up.epoch,
+            pile,
         })
     }
 
@@ -169,7 +223,10 @@ impl Line {
         let Some(up) = all.into_iter().find(|up| up.epoch == buffer.epoch) else {
             return;
         };
-        up.core.give_buffer_back(&buffer.extent);
+        match buffer.pile {
+            Some(pile) => up.piles[pile].push(buffer.extent),
+            None => up.core.give_buffer_back(&buffer.extent),
+        }
         up.out -= 1;
         self.left.retain(|up| up.out > 0);
     }

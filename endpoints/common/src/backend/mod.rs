@@ -50,7 +50,7 @@ use xseg::join::{Connection, JoinError};
 use xseg::protocol::{V0_SIZE_UNKNOWN, flags};
 use xseg::{Name, Request, Seat};
 
-pub use line::Buffer;
+pub use line::{Buffer, Reserve};
 pub use orders::{Handle, Order, State};
 
 /// Takes a seat at the node: [`xseg::join::connect`] in a process of its own, a seat of the
@@ -177,11 +177,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Joins the node and asks for the volume's size, waiting for both.
+    /// Joins the node and asks for the volume's size, waiting for both. Buffers come from the
+    /// `reserve`, unless it is empty: then from the segment, as long as it has some.
     ///
     /// # Errors
     /// `NotRunning`: no node, or its peers do not serve. `Volume`: there is none of that name.
-    pub fn open(volume: Volume, joiner: Joiner) -> Result<Backend, Error> {
+    pub fn open(volume: Volume, joiner: Joiner, reserve: Reserve) -> Result<Backend, Error> {
         let what = "can't make the descriptors of an event loop";
         let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system(what))?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
@@ -194,7 +195,7 @@ impl Backend {
             .map_err(Error::system(what))?;
         let mut backend = Backend {
             volume,
-            line: Line::new(joiner),
+            line: Line::new(joiner, reserve),
             stage: Stage::Joining,
             flights: Flights::new(),
             queue: VecDeque::with_capacity(256),

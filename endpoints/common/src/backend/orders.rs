@@ -5,7 +5,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -62,6 +62,8 @@ pub(super) type Reply = Sender<Result<(), Error>>;
 pub(super) struct Shared {
     /// `None`: the backend is gone.
     waiting: Mutex<Option<VecDeque<(Order, Reply)>>>,
+    /// Something may be waiting: spares the lock where there is nothing.
+    asked: AtomicBool,
     bell: EventFd,
     state: AtomicU8,
     size: AtomicU64,
@@ -72,6 +74,7 @@ impl Shared {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Arc::new(Shared {
             waiting: Mutex::new(Some(VecDeque::new())),
+            asked: AtomicBool::new(false),
             bell: EventFd::from_value_and_flags(0, flags)?,
             state: AtomicU8::new(State::Running as u8),
             size: AtomicU64::new(size),
@@ -93,7 +96,14 @@ impl Shared {
     }
 
     pub(super) fn next(&self) -> Option<(Order, Reply)> {
-        self.lock().as_mut()?.pop_front()
+        if !self.asked.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut waiting = self.lock();
+        let waiting = waiting.as_mut()?;
+        let first = waiting.pop_front();
+        self.asked.store(!waiting.is_empty(), Ordering::Release);
+        first
     }
 
     pub(super) fn state(&self) -> State {
@@ -128,7 +138,10 @@ impl Handle {
     pub fn order(&self, order: Order) -> Result<(), Error> {
         let (reply, end) = channel();
         match self.0.lock().as_mut() {
-            Some(waiting) => waiting.push_back((order, reply)),
+            Some(waiting) => {
+                waiting.push_back((order, reply));
+                self.0.asked.store(true, Ordering::Release);
+            }
             None => return Err(over()),
         }
         // A full counter means that the bell is ringing already.
