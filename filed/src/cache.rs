@@ -2,7 +2,7 @@
 //!
 //! The clock algorithm: a hand goes round; what was used since it last came by stays once more.
 //! What an operation holds is never closed, so the bound may be passed by as many as are in use.
-//! What a tag still has to sync is held by the tag, whether it is in here or not.
+//! So does what a tag still has to sync, a few files for each tag.
 
 use crate::object::Object;
 use driver::Name;

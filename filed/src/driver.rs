@@ -13,27 +13,20 @@
 //! Unsafe lives here: a slot owns the buffer and the open file of its submission, and is freed only
 //! by the completion (or by `drop`, which waits for it).
 
-use crate::cache::Cache;
-use crate::config::{Config, OpenError};
-use crate::core::Core;
-use crate::data::WriteHow;
-use crate::fs::{self, Answer, Fs, check, clamp, is_passing};
-use crate::locks::Locks;
-use crate::marker;
-use crate::object::Object;
-use crate::process::Registration;
-use crate::tags::Tags;
-use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
-use reactor::{Handler, Reactor, opcode};
-use std::cell::RefCell;
-use std::ops::Range;
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::rc::Rc;
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
 
-/// The longest read, write or hash, in bytes.
-const MAX_IO: usize = 64 << 20;
+use crate::core::Core;
+use crate::dispatch::{MAX_IO, check_range};
+use crate::fs::{self, Answer, check, clamp, is_passing};
+use crate::object::Object;
+use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
+use reactor::{Handler, opcode};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Completions that are taken at once before the list of them has to grow.
+const COMPLETIONS: usize = 256;
 
 /// The driver over files.
 pub struct Filed {
@@ -63,46 +56,19 @@ enum Kind {
 }
 
 impl Filed {
-    /// Opens a directory, on the reactor of this thread.
-    pub fn open(config: Config, reactor: &Reactor) -> Result<Filed, OpenError> {
-        check_owner(&config.owner)?;
-        let root = open_dir(&config.dir)?;
-        if let Some(dir) = &config.lock_dir {
-            open_dir(dir)?;
-        }
-        let entropy = &*reactor.env.entropy;
-        let marker = marker::identify(&config.dir, config.expected_id.as_deref(), entropy)?;
-        let block = block_size(&config, &root);
-        let write_through = !syncs_whole(&root);
-        let core = Core {
-            cache: RefCell::new(Cache::new(config.fdcache)),
-            tags: Tags::new(marker.is_new),
-            locks: Arc::new(locks(&config, block)?),
-            fs: Fs {
-                ring: reactor.ring.clone(),
-                offload: reactor.offload.clone(),
-                root: Arc::new(root),
-                block,
-            },
-            config,
-            executor: reactor.executor.clone(),
-            env: reactor.env.clone(),
-            write_through,
-            names: RefCell::default(),
-            done: RefCell::default(),
-        };
-        Ok(Filed {
-            core: Rc::new(core),
-            handler: reactor.ring.handler(),
+    pub(crate) fn new(core: Rc<Core>, id: String) -> Filed {
+        Filed {
+            handler: core.fs.ring.handler(),
+            core,
             slots: Vec::new(),
             free: Vec::new(),
-            completions: Vec::new(),
+            completions: Vec::with_capacity(COMPLETIONS),
             in_flight: 0,
-            id: marker.id,
-        })
+            id,
+        }
     }
 
-    /// The directory's id, to be given as [`Config::expected_id`] the next time.
+    /// The directory's id, to be given as [`Config::expected_id`](crate::Config) the next time.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -309,176 +275,4 @@ impl Drop for Filed {
             }
         }
     }
-}
-
-impl Core {
-    async fn execute(self: Rc<Self>, op: Op) -> (Answer<Reply>, Option<Buf>) {
-        let with_buf = |(answer, buf)| (answer, Some(buf));
-        let answer = match op {
-            Op::Read { name, offset, buf } => {
-                return with_buf(self.read(name, offset, buf).await);
-            }
-            Op::Write {
-                name,
-                offset,
-                buf,
-                tag,
-                fresh,
-                durable,
-            } => {
-                let how = WriteHow {
-                    tag,
-                    fresh,
-                    durable,
-                };
-                return with_buf(self.write(name, offset, buf, how).await);
-            }
-            Op::Zeroes {
-                name,
-                offset,
-                len,
-                tag,
-                durable,
-            } => self.zeroes(name, offset, len, (tag, durable)).await,
-            Op::Truncate {
-                name,
-                size,
-                tag,
-                fresh,
-                durable,
-            } => self.set_size(name, size, fresh, (tag, durable)).await,
-            Op::Copy {
-                src,
-                dst,
-                max,
-                tag,
-                durable,
-            } => self.copy((*src, dst), max, (tag, durable)).await,
-            Op::Delete { name, durable } => self.delete(name, durable).await,
-            Op::Info { name } => self.info(name).await,
-            Op::Hash {
-                name,
-                offset,
-                size,
-                algorithm,
-            } => self.hash(name, (offset, size), algorithm).await,
-            Op::List { cursor, max } => self.list(cursor, max).await,
-            Op::Acquire { name } => self.acquire(name).await,
-            Op::Release { name, force } => {
-                self.with_lock(name, move |locks| locks.release(&name, force))
-                    .await
-            }
-            Op::LockInfo { name } => self.with_lock(name, move |locks| locks.info(&name)).await,
-            Op::Sync { tag } => self.sync_tag(tag).await.map(|()| Reply::default()),
-            Op::Forget { tag } => {
-                self.tags.forget(tag);
-                Ok(Reply::default())
-            }
-        };
-        (answer, None)
-    }
-
-    /// Another node may have replaced a volume's objects while it held the lock.
-    async fn acquire(self: &Rc<Self>, name: Name) -> Answer<Reply> {
-        let held_before = self.locks.is_held(&name);
-        let answer = self
-            .with_lock(name, move |locks| locks.acquire(&name))
-            .await;
-        if answer.is_ok() && !held_before {
-            let mut cache = self.cache.borrow_mut();
-            cache.forget(|object| object.starts_with(&name));
-        }
-        answer
-    }
-
-    /// Operations on one lock come one after the other; none of them waits for a holder (B13).
-    async fn with_lock(
-        self: &Rc<Self>,
-        name: Name,
-        job: impl FnOnce(&Locks) -> Answer<Reply> + Send + 'static,
-    ) -> Answer<Reply> {
-        let file = name.with_suffix("_lock").map_err(|_| Errno::NAMETOOLONG)?;
-        let _turn = self.hold_name(&file).await;
-        let locks = self.locks.clone();
-        self.fs.offload.run(move || job(&locks)).await
-    }
-}
-
-/// No range passes the largest offset of a file.
-fn check_range(op: &Op) -> Answer<()> {
-    let (offset, len) = match op {
-        Op::Read { offset, buf, .. } | Op::Write { offset, buf, .. } => (*offset, buf.len() as u64),
-        Op::Zeroes { offset, len, .. } => (*offset, *len),
-        Op::Truncate { size, .. } => (*size, 0),
-        Op::Hash { offset, size, .. } if *size > MAX_IO as u64 || *offset > i64::MAX as u64 => {
-            return Err(Errno::INVAL);
-        }
-        _ => return Ok(()),
-    };
-    // Room for rounding up to a block.
-    let end = offset
-        .checked_add(len)
-        .filter(|end| *end <= i64::MAX as u64 - (1 << 20));
-    end.map(drop).ok_or(Errno::INVAL)
-}
-
-fn check_owner(owner: &str) -> Result<(), OpenError> {
-    let fits = (1..=100).contains(&owner.len()) && !owner.contains(['/', '\0']);
-    fits.then_some(()).ok_or(OpenError::Owner)
-}
-
-fn open_dir(dir: &Path) -> Result<OwnedFd, OpenError> {
-    let opened = std::fs::File::open(dir).and_then(|file| {
-        if !file.metadata()?.is_dir() {
-            return Err(std::io::ErrorKind::NotADirectory.into());
-        }
-        Ok(OwnedFd::from(file))
-    });
-    let dir = dir.to_owned();
-    opened.map_err(|source| OpenError::Dir { dir, source })
-}
-
-fn block_size(config: &Config, root: &OwnedFd) -> u64 {
-    if !config.direct {
-        return 1;
-    }
-    fs::direct_block(root).unwrap_or_else(|| {
-        let dir = config.dir.display();
-        tracing::warn!(%dir, "this filesystem has no O_DIRECT; going through the page cache");
-        1
-    })
-}
-
-fn locks(config: &Config, block: u64) -> Result<Locks, OpenError> {
-    let dir = config.lock_dir.as_ref().unwrap_or(&config.dir).clone();
-    let registration = Registration::new().map_err(|source| {
-        let dir = "/proc".into();
-        OpenError::Dir { dir, source }
-    })?;
-    Ok(Locks {
-        dir,
-        flat: config.lock_dir.is_some(),
-        owner: config.owner.as_bytes().to_vec(),
-        padded: block > 1,
-        registration,
-        held: Default::default(),
-    })
-}
-
-/// Filesystems whose `syncfs` makes everything durable; a FUSE mount's, for one, does not.
-fn syncs_whole(root: &OwnedFd) -> bool {
-    const BCACHEFS: i64 = 0xca45_1a4e;
-    const ZFS: i64 = 0x2fc1_2fc1;
-    let known = [
-        libc::EXT4_SUPER_MAGIC,
-        libc::XFS_SUPER_MAGIC,
-        libc::BTRFS_SUPER_MAGIC,
-        libc::TMPFS_MAGIC,
-        libc::F2FS_SUPER_MAGIC,
-        libc::NFS_SUPER_MAGIC,
-        libc::OVERLAYFS_SUPER_MAGIC,
-        BCACHEFS,
-        ZFS,
-    ];
-    nix::sys::statfs::fstatfs(root).is_ok_and(|stat| known.contains(&stat.filesystem_type().0))
 }

@@ -8,7 +8,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `config` | [`Config`], [`OpenError`] |
-//! | `driver` | [`Filed`]: the hot path, and which task does what |
+//! | `open` | opening a directory, and finding out what it can do |
+//! | `driver` | [`Filed`]: the hot path |
+//! | `dispatch` | which task does everything else |
 //! | `core` | what tasks share: finding, opening and creating objects |
 //! | `layout` | where the object of a name lies; the three places |
 //! | `cache`, `object`, `ranges` | open descriptors; who writes to which bytes |
@@ -29,6 +31,7 @@ mod config;
 mod content;
 mod core;
 mod data;
+mod dispatch;
 mod drain;
 mod driver;
 mod fs;
@@ -36,6 +39,7 @@ mod layout;
 mod locks;
 mod marker;
 mod object;
+mod open;
 mod process;
 mod ranges;
 mod shape;

@@ -242,7 +242,7 @@ impl Locks {
     }
 
     fn find(&self, path: &Path) -> Result<Option<Found>, Errno> {
-        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        let mut file = match open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
@@ -276,6 +276,14 @@ impl Locks {
             }
         }
         Err(Errno::BUSY)
+    }
+}
+
+/// For writing, because NFS makes a flock of what only such a descriptor may take.
+fn open(path: &Path) -> io::Result<File> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
     }
 }
 

@@ -30,6 +30,7 @@ const OBJECTS: usize = 4;
 
 #[derive(Default)]
 pub(crate) struct Tags {
+    max_listed: usize,
     states: RefCell<HashMap<Tag, State>>,
     generation: Cell<u64>,
     baseline: Cell<bool>,
@@ -58,9 +59,11 @@ impl State {
 }
 
 impl Tags {
-    /// `baseline`: whether all that is in the directory is known to be durable.
-    pub(crate) fn new(baseline: bool) -> Tags {
+    /// `baseline`: whether all that is in the directory is known to be durable. `max_listed`: how
+    /// many files all lists together may keep open.
+    pub(crate) fn new(baseline: bool, max_listed: usize) -> Tags {
         Tags {
+            max_listed,
             generation: Cell::new(1),
             baseline: Cell::new(baseline),
             ..Tags::default()
@@ -79,15 +82,16 @@ impl Tags {
             return;
         }
         let mut states = self.states.borrow_mut();
+        let listed: usize = states.values().map(|state| state.dirty.len()).sum();
         let state = self.state(&mut states, tag);
         if state.many || state.dirty.iter().any(|other| Rc::ptr_eq(other, object)) {
             return;
         }
-        state.dirty.push(object.clone());
-        if state.dirty.len() > FEW {
-            state.many = true;
-            state.dirty.clear();
+        if state.dirty.len() < FEW && listed < self.max_listed {
+            return state.dirty.push(object.clone());
         }
+        state.many = true;
+        state.dirty.clear();
     }
 
     /// A directory was made; `depth` of its place.
@@ -104,6 +108,17 @@ impl Tags {
     pub(crate) fn has_new_entry(&self, place: Place) -> bool {
         let entries = self.entries.borrow();
         !entries.is_empty() && entries.contains_key(&(place, OBJECTS))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unsynced_entries(&self) -> usize {
+        self.entries.borrow().len() + self.removed_from.borrow().len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unsynced_objects(&self, tag: Tag) -> usize {
+        let states = self.states.borrow();
+        states.get(&tag).map_or(0, |state| state.dirty.len())
     }
 
     fn entry_changed(&self, entry: (Place, usize)) {
@@ -134,7 +149,7 @@ impl Tags {
         })
     }
 
-    fn fail(&self, tag: Tag, errno: Errno) {
+    pub(crate) fn fail(&self, tag: Tag, errno: Errno) {
         let mut states = self.states.borrow_mut();
         self.state(&mut states, tag).failed.get_or_insert(errno);
         drop(states);

@@ -44,7 +44,9 @@ pub struct Member {
     pub start_time: AtomicU64,
     /// Zero-padded name, for display.
     pub name: [AtomicU64; 4],
-    spare: [AtomicU64; 2],
+    /// Operations that a driver has for this seat, for display.
+    busy: AtomicU64,
+    spare: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -74,6 +76,18 @@ impl Member {
             .take_while(|&b| b != 0)
             .collect();
         bytes.escape_ascii().to_string()
+    }
+}
+
+impl Member {
+    /// How many operations a driver has for this seat, as it last said: for display.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Says how many operations a driver has.
+    pub(crate) fn show_busy(&self, count: u64) {
+        self.busy.store(count, Ordering::Relaxed);
     }
 }
 
@@ -190,4 +204,66 @@ pub fn wake(head: &AtomicU64) {
 /// Whether something is there to take.
 pub fn has_mail(head: &AtomicU64) -> bool {
     head.load(Ordering::Acquire) > ASLEEP
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const ME: SeatNo = SeatNo(20);
+
+    fn links() -> Vec<AtomicU32> {
+        (0..8).map(|_| AtomicU32::new(0)).collect()
+    }
+
+    fn taken(head: &AtomicU64, links: &[AtomicU32]) -> (Vec<u32>, Walk) {
+        let mut out = Vec::new();
+        let link = |s: SlotNo| links.get(s.0 as usize);
+        let walk = take(head, ME, links.len() as u32, link, &mut out);
+        (out.into_iter().map(|s| s.0).collect(), walk)
+    }
+
+    fn pushed(slots: &[u32]) -> (AtomicU64, Vec<AtomicU32>) {
+        let (head, links) = (AtomicU64::new(0), links());
+        for &slot in slots {
+            push(&head, ME, SlotNo(slot), |s| links.get(s.0 as usize));
+        }
+        (head, links)
+    }
+
+    #[test]
+    fn the_oldest_comes_first_and_once() {
+        let (head, links) = pushed(&[3, 0, 7]);
+        assert_eq!(taken(&head, &links), (vec![3, 0, 7], Walk::Whole));
+        assert_eq!(taken(&head, &links), (vec![], Walk::Whole));
+    }
+
+    #[test]
+    fn the_first_push_after_a_doze_rings() {
+        let (head, links) = pushed(&[]);
+        assert!(doze(&head));
+        let link = |s: SlotNo| links.get(s.0 as usize);
+        assert!(push(&head, ME, SlotNo(1), link));
+        assert!(!push(&head, ME, SlotNo(2), link));
+        assert!(!doze(&head), "there is mail");
+        assert_eq!(taken(&head, &links).0, [1, 2]);
+    }
+
+    /// A sender stalled between its state word and its push; a scan served the slot meanwhile,
+    /// and it was sent anew, to us. Now the sender goes on and links it for its own receiver.
+    #[test]
+    fn a_link_of_another_inbox_breaks_the_chain_instead_of_ending_it() {
+        let (head, links) = pushed(&[4, 5]);
+        let theirs = AtomicU64::new(0);
+        push(&theirs, SeatNo(21), SlotNo(5), |s| links.get(s.0 as usize));
+        assert_eq!(taken(&head, &links), (vec![5], Walk::Broken));
+    }
+
+    #[test]
+    fn a_cycle_and_a_wild_index_end_the_walk() {
+        let (head, links) = pushed(&[1, 2, 1]);
+        assert_eq!(taken(&head, &links).1, Walk::Broken);
+        let head = AtomicU64::new(u64::MAX - 1);
+        assert_eq!(taken(&head, &links), (vec![], Walk::Broken));
+    }
 }

@@ -23,7 +23,9 @@
 //! that ringing needs nobody's help. [`connect`] raises the soft limit of open files to 4096 (or
 //! to the hard limit) when it is lower.
 
+mod adopt;
 mod connect;
+mod deal;
 mod holder;
 mod local;
 mod socket;

@@ -28,6 +28,24 @@ impl Name {
         Some(name)
     }
 
+    /// A name of `len` bytes that lies in words, in memory order; `None` when it is longer than
+    /// [`TARGET_LEN_MAX`]. No more words are taken than hold it.
+    pub(crate) fn from_words(len: usize, words: impl Iterator<Item = u64>) -> Option<Name> {
+        if len > TARGET_LEN_MAX {
+            return None;
+        }
+        let mut name = Name::EMPTY;
+        for (chunk, word) in name
+            .bytes
+            .chunks_exact_mut(8)
+            .zip(words.take(len.div_ceil(8)))
+        {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        name.len = len as u16;
+        Some(name)
+    }
+
     /// The bytes of the name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]

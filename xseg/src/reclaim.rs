@@ -374,3 +374,6 @@ fn mend_members(public: &Segment, alive: &dyn Fn(SeatNo) -> bool) -> u32 {
     }
     wrong
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -6,7 +6,9 @@
 //!   behaviour.
 //! - A server reads the record once, into a private [`Request`], and never looks again.
 //! - Names and types of the fields are those of the original (spec/protocol.md section 1), the
-//!   offsets are ours: what a hop touches stands in the first two cache lines.
+//!   offsets are ours: a request is in the first two cache lines (and its target), its answer in
+//!   the first alone, so that one line travels back. The original's state bits (served, failed)
+//!   are the errno here.
 
 use crate::name::{Name, TARGET_LEN_MAX};
 use crate::protocol::{self, NO_PORT, PortNo};
@@ -25,20 +27,20 @@ pub struct Slot {
     pub next: AtomicU32,
     targetlen: AtomicU32,
     op: AtomicU32,
-    xstate: AtomicU32,
     flags: AtomicU32,
     errno: AtomicU32,
+    tag: AtomicU32,
     offset: AtomicU64,
     size: AtomicU64,
     serviced: AtomicU64,
-    tag: AtomicU32,
-    attempt: AtomicU32,
+    lease: AtomicU64,
 
     v0_size: AtomicU64,
     data: AtomicU64,
     datalen: AtomicU64,
-    lease: AtomicU64,
     root: AtomicU64,
+    attempt: AtomicU32,
+    padding: AtomicU32,
     src: AtomicU32,
     dst: AtomicU32,
     transit: AtomicU32,
@@ -57,7 +59,8 @@ const _: () = assert!(size_of::<Slot>() == 512);
 
 /// Changes whenever the fields above move.
 #[cfg(not(loom))]
-pub(crate) const FIELDS_HASH: u64 = (std::mem::offset_of!(Slot, target) as u64) << 32
+pub(crate) const FIELDS_HASH: u64 = (std::mem::offset_of!(Slot, target) as u64) << 48
+    | (std::mem::offset_of!(Slot, lease) as u64) << 32
     | (std::mem::offset_of!(Slot, data) as u64) << 16
     | std::mem::offset_of!(Slot, serial) as u64;
 #[cfg(loom)]
@@ -216,7 +219,6 @@ impl Slot {
             next: AtomicU32::new(0),
             targetlen: AtomicU32::new(0),
             op: AtomicU32::new(0),
-            xstate: AtomicU32::new(0),
             flags: AtomicU32::new(0),
             errno: AtomicU32::new(0),
             offset: AtomicU64::new(0),
@@ -224,6 +226,7 @@ impl Slot {
             serviced: AtomicU64::new(0),
             tag: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
+            padding: AtomicU32::new(0),
             v0_size: AtomicU64::new(0),
             data: AtomicU64::new(0),
             datalen: AtomicU64::new(0),
@@ -242,9 +245,9 @@ impl Slot {
     }
 
     /// Writes the record; only the slot's owner, before it submits.
-    pub(crate) fn write_request(&self, request: &Request) {
+    /// `src` and `dst` are the ports that it goes from and to, whatever the request says.
+    pub(crate) fn write_request(&self, request: &Request, src: PortNo, dst: PortNo) {
         self.op.store(request.op, Relaxed);
-        self.xstate.store(0, Relaxed);
         self.flags.store(request.flags, Relaxed);
         self.errno.store(0, Relaxed);
         self.offset.store(request.offset, Relaxed);
@@ -256,8 +259,8 @@ impl Slot {
         self.write_data(request.data, request.datalen);
         self.lease.store(request.lease, Relaxed);
         self.root.store(request.root, Relaxed);
-        self.src.store(request.src, Relaxed);
-        self.dst.store(request.dst, Relaxed);
+        self.src.store(src, Relaxed);
+        self.dst.store(dst, Relaxed);
         self.write_target(&request.target);
     }
 
@@ -313,32 +316,18 @@ impl Slot {
 
     fn read_target(&self) -> Option<Name> {
         let len = self.targetlen.load(Relaxed) as usize;
-        if len > TARGET_LEN_MAX {
-            return None;
-        }
-        let mut bytes = [0; TARGET_LEN_MAX];
-        for (chunk, cell) in bytes
-            .chunks_exact_mut(8)
-            .zip(&self.target)
-            .take(len.div_ceil(8))
-        {
-            chunk.copy_from_slice(&cell.load(Relaxed).to_ne_bytes());
-        }
-        Name::new(&bytes[..len])
+        Name::from_words(len, self.target.iter().map(|cell| cell.load(Relaxed)))
     }
 
     /// Writes the answer; only the server that holds the slot, before it answers.
     pub(crate) fn write_answer(&self, answer: &Answer) {
-        let failed = answer.errno != 0;
-        let state = if failed {
-            protocol::state::FAILED
+        let served = if answer.errno == 0 {
+            answer.serviced
         } else {
-            protocol::state::SERVED
+            0
         };
-        self.xstate.store(state, Relaxed);
         self.errno.store(answer.errno, Relaxed);
-        self.serviced
-            .store(if failed { 0 } else { answer.serviced }, Relaxed);
+        self.serviced.store(served, Relaxed);
         self.tag.store(answer.tag, Relaxed);
         self.lease.store(answer.lease, Relaxed);
         self.volume_size.store(answer.volume_size, Relaxed);
@@ -384,7 +373,7 @@ mod tests {
             root: 4,
             ..Request::new(protocol::Operation::Write, target)
         };
-        slot.write_request(&request);
+        slot.write_request(&request, NO_PORT, NO_PORT);
         let read = slot.read_request().unwrap();
         assert_eq!(format!("{read:?}"), format!("{request:?}"));
     }

@@ -27,13 +27,18 @@ struct Step {
 
 /// In the order of what they cost. The models have a folder of their own, because their
 /// `RUSTFLAGS` would make cargo build everything again, twice for each run.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step {
         arguments: "fmt --all --check",
         environment: &[],
     },
     Step {
         arguments: "clippy --workspace --all-targets -- -D warnings",
+        environment: &[],
+    },
+    // Tests that run the real programs look for them beside their own.
+    Step {
+        arguments: "build --workspace --bins",
         environment: &[],
     },
     Step {

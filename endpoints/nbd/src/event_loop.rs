@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! turn: kernel's news -> stalled sessions -> backend's completions -> arm receives and sends
-//!       something happened? submit, next turn.  Nothing? spin while something is outstanding
-//!       (an operation at the backend, the rest of a request), then sleep.
+//!       something happened? submit, next turn.  Nothing? spin while the backend works, then sleep.
 //! ```
 //! Always true: a connection has at most one receive and one send in the ring, and lives until both
 //! have completed and the backend has completed all its operations; so no completion ever names a
@@ -11,14 +10,13 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::sys::socket::{getsockopt, sockopt};
-
-use crate::control::{Client, Shared};
+use crate::connection::Connection;
+use crate::control::Shared;
 use crate::export::{Done, Export, Turn};
 use crate::ring::{News, Ring, Tag};
 use crate::server::{Options, Summary};
@@ -26,16 +24,8 @@ use crate::session::{Limits, Scene, Session};
 
 /// Entries of the ring; two per connection are in use at most, more are flushed in between.
 const RING_ENTRIES: u32 = 256;
-
-struct Connection {
-    socket: UnixStream,
-    session: Session,
-    receiving: bool,
-    sending: bool,
-    /// The other side has been told, so that operations in the ring complete.
-    shut: Option<Shutdown>,
-    attached: bool,
-}
+/// Looks at the backend between two offers of the cpu to others; about a microsecond.
+const POLLS_PER_YIELD: u32 = 32;
 
 /// What the ring holds for the listening socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,19 +148,13 @@ impl<E: Export> EventLoop<E> {
         let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(result) });
         let free = self.connections.iter().position(Option::is_none);
         let index = free.expect("accepts are armed only while a place is free");
-        let client = credentials(&socket);
+        let connection = Connection::new(socket, index as u32, self.limits());
+        let client = connection.client();
         tracing::debug!(session = index, pid = client.pid, "client connected");
         self.shared.came(index as u32, client);
         self.count += 1;
         self.summary.connections += 1;
-        self.connections[index] = Some(Box::new(Connection {
-            socket,
-            session: Session::new(index as u32, self.limits()),
-            receiving: false,
-            sending: false,
-            shut: None,
-            attached: false,
-        }));
+        self.connections[index] = Some(Box::new(connection));
     }
 
     /// Descriptors have run out, most likely; at a stop, the shut listener fails too.
@@ -323,27 +307,23 @@ impl<E: Export> EventLoop<E> {
         }
     }
 
-    /// `true`: there is something to do.
+    /// `true`: there is something to do. Only while the backend works on something, and with the
+    /// cpu offered to others again and again: on a busy machine they may be the ones waited for.
     fn spin(&mut self) -> bool {
-        if self.options.spin.is_zero() || !self.is_expecting() {
+        if self.options.spin.is_zero() || self.at_backend() == 0 {
             return false;
         }
         let begin = Instant::now();
         while begin.elapsed() < self.options.spin {
-            if self.take_completions() || self.ring.has_news() {
-                return true;
+            for _ in 0..POLLS_PER_YIELD {
+                if self.take_completions() || self.ring.has_news() {
+                    return true;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         false
-    }
-
-    /// Something is outstanding: operations at the backend, or the rest of a request.
-    fn is_expecting(&self) -> bool {
-        let mut all = self.connections.iter().flatten();
-        all.any(|connection| {
-            connection.session.at_backend() > 0 || connection.session.is_mid_request()
-        })
     }
 }
 
@@ -367,63 +347,8 @@ impl<E: Export> Drop for EventLoop<E> {
     }
 }
 
-impl Connection {
-    /// `true`: the connection is over and nothing is in the ring.
-    fn arm<E: Export>(&mut self, index: u32, ring: &mut Ring, export: &mut E) -> bool {
-        let socket: RawFd = self.socket.as_raw_fd();
-        if !self.sending
-            && let Some(message) = self.session.message(export)
-        {
-            self.sending = true;
-            ring.send(socket, message, index);
-        }
-        if !self.receiving
-            && let Some(room) = self.session.room(export)
-        {
-            self.receiving = true;
-            ring.recv(socket, room, index);
-        }
-        if !self.session.is_ending() {
-            return false;
-        }
-        if self.session.is_dead() {
-            self.shut(Shutdown::Both);
-        } else if self.receiving {
-            self.shut(Shutdown::Read);
-        }
-        self.session.bury(self.receiving, self.sending, export);
-        self.session.is_over() && !self.receiving && !self.sending
-    }
-
-    /// Makes operations in the ring complete. An error means that the client is gone already.
-    fn shut(&mut self, how: Shutdown) {
-        if self.shut != Some(Shutdown::Both) && self.shut != Some(how) {
-            self.shut = Some(how);
-            let _ = self.socket.shutdown(how);
-        }
-    }
-}
-
 fn connection(connections: &mut [Option<Box<Connection>>], index: u32) -> &mut Connection {
     connections[index as usize]
         .as_mut()
         .expect("a connection outlives what names it")
-}
-
-fn credentials(socket: &UnixStream) -> Client {
-    let found = getsockopt(&socket.as_fd(), sockopt::PeerCredentials);
-    found.map_or(
-        Client {
-            pid: 0,
-            uid: u32::MAX,
-            gid: u32::MAX,
-            attached: false,
-        },
-        |found| Client {
-            pid: found.pid(),
-            uid: found.uid(),
-            gid: found.gid(),
-            attached: false,
-        },
-    )
 }

@@ -14,6 +14,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::session::Room;
 
+/// Flags of `io_uring_enter`, from `linux/io_uring.h`; the crate has no names for them.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
 /// What a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
@@ -133,11 +137,29 @@ impl Ring {
         self.enter(1)
     }
 
-    fn enter(&mut self, want: usize) -> io::Result<()> {
-        match self.ring.submit_and_wait(want) {
+    fn enter(&mut self, want: u32) -> io::Result<()> {
+        let entered = match want > 0 && self.ring.params().is_feature_no_iowait() {
+            true => self.sleep_as_idle(want),
+            false => self.ring.submit_and_wait(want as usize),
+        };
+        match entered {
             Ok(_) => Ok(()),
             Err(error) if is_passing(&error) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits without being counted as waiting for a disk (kernel 6.15): otherwise the cpu goes to
+    /// sleep and wakes in a costlier way, and a request at depth 1 takes up to twice as long.
+    fn sleep_as_idle(&mut self, want: u32) -> io::Result<usize> {
+        let count = self.ring.submission().len() as u32;
+        let flags = ENTER_GETEVENTS | ENTER_NO_IOWAIT;
+        // SAFETY: the kernel knows both flags (its feature bit says so); no argument is passed, and
+        // `count` entries are in the queue.
+        unsafe {
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(count, want, flags, None)
         }
     }
 

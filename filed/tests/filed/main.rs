@@ -2,9 +2,11 @@
 //!
 //! Every story runs on the disk's temporary directory and on `/dev/shm`, with and without O_DIRECT.
 
+mod allocations;
 mod conforming;
 mod crash;
 mod files;
+mod full;
 mod locking;
 mod model;
 mod rig;

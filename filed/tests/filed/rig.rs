@@ -102,9 +102,7 @@ impl Files {
 
 /// Lets the reactor do something, or wait for something to do.
 pub(crate) fn pump(reactor: &Reactor) {
-    if !reactor.turn().unwrap() {
-        reactor.park(None).unwrap();
-    }
+    reactor.turn_or_wait(None).unwrap();
 }
 
 pub(crate) fn name(text: &str) -> Name {

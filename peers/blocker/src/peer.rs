@@ -180,6 +180,12 @@ impl Blocker {
             step,
         });
         self.driver.submit(OpId(index as u64), op);
+        self.show_busy();
+    }
+
+    fn show_busy(&self) {
+        let busy = self.flights.len() - self.free.len();
+        self.desk.with_seat(|seat| seat.show_busy(busy));
     }
 
     /// The first operation for a request: its own, or a look at the lock that it needs.
@@ -194,14 +200,6 @@ impl Blocker {
             return Err(libc::ESTALE);
         }
         let op = self.operation(incoming, request)?;
-        if region == PRIVATE
-            && request.operation() == Some(Operation::LockInfo)
-            && !self.locks.contains_key(&volume_tag(&request.target))
-        {
-            // Mapperd asks whether the lock still is ours, and this instance never saw it taken.
-            let name = parse::name(&request.target)?;
-            return Ok((Op::Acquire { name }, Step::Relock));
-        }
         if region == PRIVATE && request.has(flags::UNDER_LOCK) {
             let Some(volume) = self.locks.get(&request.tag) else {
                 return Ok((
@@ -252,6 +250,7 @@ impl Blocker {
             return;
         };
         self.free.push(index);
+        self.show_busy();
         match flight.step {
             Step::Own => self.finish_own(flight, done),
             Step::Relock => self.finish_relock(flight, done),
@@ -334,7 +333,6 @@ impl Blocker {
         let Flight {
             incoming, request, ..
         } = flight;
-        let asks_only = request.operation() == Some(Operation::LockInfo);
         let volume = match lock_of(&request) {
             Ok(volume) => volume,
             Err(errno) => return self.fail(incoming, errno),
@@ -352,10 +350,6 @@ impl Blocker {
                 };
                 self.submit(incoming, request, op, Step::Unlock);
             }
-            Err(_) if asks_only => {
-                let op = Op::LockInfo { name: volume };
-                self.submit(incoming, request, op, Step::Own);
-            }
             Err(_) => {
                 self.counters.lost_locks += 1;
                 self.fail(incoming, libc::ESTALE);
@@ -365,17 +359,8 @@ impl Blocker {
 
     /// What was taken by looking was given back: the lock is not ours.
     fn finish_unlock(&mut self, flight: Flight) {
-        let Flight {
-            incoming, request, ..
-        } = flight;
-        if request.operation() == Some(Operation::LockInfo)
-            && let Ok(volume) = lock_of(&request)
-        {
-            let op = Op::LockInfo { name: volume };
-            return self.submit(incoming, request, op, Step::Own);
-        }
         self.counters.lost_locks += 1;
-        self.fail(incoming, libc::ESTALE);
+        self.fail(flight.incoming, libc::ESTALE);
     }
 
     fn settle_fences(&mut self) {
@@ -446,9 +431,6 @@ fn volume_tag_of(volume: &driver::Name) -> u32 {
 
 /// The volume whose lock a request is about; EINVAL when its tag is another's.
 fn lock_of(request: &Request) -> Result<driver::Name, i32> {
-    if request.operation() == Some(Operation::LockInfo) {
-        return parse::name(&request.target);
-    }
     let bytes = parse::volume_of(&request.target);
     let volume = Name::new(bytes).ok_or(libc::EINVAL)?;
     if volume_tag(&volume) != request.tag {

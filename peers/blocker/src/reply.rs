@@ -40,9 +40,7 @@ impl ListPage {
     }
 }
 
-/// The reply of LOCKINFO, JSON; all fields absent when nobody holds the lock. The answer's
-/// `serviced` says in its low byte who does (0 nobody, 1 this node, 2 another), above it how many
-/// bytes the JSON has.
+/// The reply of LOCKINFO, JSON of `serviced` bytes; all fields absent when nobody holds the lock.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockReport {
     /// The owner's text, escaped.
@@ -114,13 +112,8 @@ pub(crate) fn say(detail: Detail, acquire: bool) -> Said {
                 .map(LockReport::from)
                 .unwrap_or_default();
             let bytes = serde_json::to_vec(&report).unwrap_or_default();
-            let holder = match (&report.owner, report.ours) {
-                (None, _) => 0,
-                (Some(_), true) => 1,
-                (Some(_), false) => 2,
-            };
             Said {
-                serviced: Some(holder | (bytes.len() as u64) << 8),
+                serviced: Some(bytes.len() as u64),
                 bytes: Some(bytes),
             }
         }

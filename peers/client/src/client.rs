@@ -400,7 +400,7 @@ impl Client {
             4096,
             "lock information",
         )?;
-        let len = (reply.serviced >> 8) as usize;
+        let len = reply.serviced as usize;
         Ok(reply.bytes[..reply.bytes.len().min(len)].to_vec())
     }
 

@@ -12,6 +12,7 @@
 //! them, until [`MemoryStore::drain`] returns. [`MemoryStore::lose_power`] takes back what was not
 //! made durable, sector by sector.
 
+mod objects;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ pub struct Faults {
     /// Of the operations in flight, at each poll each one waits with this chance, in 256ths. 0
     /// delays and reorders nothing.
     pub delay: u8,
-    /// Which operations fail, and how. A failed write may have changed any part of its range.
+    /// Which operations fail, and how. They change nothing.
     pub fail: Rc<Failure>,
 }
 

@@ -190,7 +190,8 @@ pub struct Capabilities {
 
 /// Storage for objects. Belongs to one thread, which submits, and polls until all is done.
 pub trait Driver {
-    /// Starts `op`. Never blocks; the answer comes through [`poll`](Self::poll).
+    /// Starts `op`. Never blocks; the answer comes through [`poll`](Self::poll), maybe at once: poll
+    /// before waiting for anything.
     fn submit(&mut self, id: OpId, op: Op);
 
     /// Adds what was done since the last call.

@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
 use crate::map::Map;
+use crate::read::Lease;
 use crate::store::Durability;
 use crate::volume::Volume;
 use crate::window;
@@ -101,16 +102,13 @@ impl Job {
             return Err(Errno::ROFS);
         }
         let blocks = self.blocks_asked_for(header.geometry)?;
-        let mut segments = Vec::new();
-        for part in volume.with_map(|map| map.by_page(blocks))? {
-            self.make_writable(volume, part.clone()).await?;
-            self.add_segments(volume, part, &mut segments).await?;
+        for part in volume.with_map(|map| map.by_page(blocks.clone()))? {
+            self.make_writable(volume, part).await?;
         }
-        if self.durability() == Durability::Now && volume.unsynced()?.is_some() {
+        if self.durability() == Durability::Now && volume.is_unsynced() {
             self.flush_map(volume).await?;
         }
-        count(&self.core.counters.leases);
-        Ok(self.map_reply(header.geometry, volume.tag(), self.core.stamp(), segments))
+        self.read_held(volume, Lease::Granted).await
     }
 
     /// Clients have no FLUSH of their own for what they get here, so theirs is durable at once.
@@ -262,7 +260,7 @@ impl Job {
             )
         })?;
         let map = (&found.header_name, found.layout);
-        self.write_entries(volume, map, (first, &bytes), false, self.durability())
+        self.write_entries(volume, map, (first, &bytes), self.durability())
             .await?;
         volume.with_map(|map| {
             run.iter()

@@ -19,22 +19,14 @@ pub struct Config {
     pub map_version: u32,
     /// Requests that are worked on at once; further ones wait.
     pub nr_ops: usize,
-    /// How HASH combines the hashes of blocks: the algorithm with which blockerb hashes them.
-    pub merkle: fn(&[u8]) -> [u8; 32],
 }
 
-impl Config {
-    /// The usual numbers, sha256.
-    pub fn new(blockerm_port: PortNo, blockerb_port: PortNo) -> Config {
-        use sha2::Digest as _;
-        Config {
-            blockerm_port,
-            blockerb_port,
-            map_version: 2,
-            nr_ops: 64,
-            merkle: |bytes| sha2::Sha256::digest(bytes).into(),
-        }
-    }
+/// How HASH combines the hashes of blocks.
+pub(crate) type Merkle = fn(&[u8]) -> [u8; 32];
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).into()
 }
 
 /// What STATUS of the peer itself tells.
@@ -56,6 +48,7 @@ pub(crate) fn count(cell: &Cell<u64>) {
 
 pub(crate) struct Core {
     pub(crate) config: Config,
+    pub(crate) merkle: Cell<Merkle>,
     pub(crate) desk: Desk,
     pub(crate) executor: Executor,
     pub(crate) timers: Timers,
@@ -82,6 +75,7 @@ impl Core {
     ) -> Rc<Core> {
         Rc::new(Core {
             config,
+            merkle: Cell::new(sha256),
             desk,
             executor,
             timers,

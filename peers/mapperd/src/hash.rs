@@ -32,7 +32,7 @@ impl Job {
             return Err(Errno::INVAL);
         }
         let hashes = self.block_hashes(&found).await?;
-        let root = hex(&mapfile::merkle_root(&hashes, self.core.config.merkle));
+        let root = hex(&mapfile::merkle_root(&hashes, self.core.merkle.get()));
         drop(entered);
         let root_name = VolumeName::new(root.as_bytes())?;
         let entered = self.enter(&root_name, Access::Alone).await;

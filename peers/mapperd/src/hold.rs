@@ -16,7 +16,6 @@ use crate::job::{INTENT, Job, TRANSIENT};
 use crate::load::{Found, Looked};
 use crate::map::Map;
 use crate::naming::wire;
-use crate::store::Holder;
 use crate::volume::Volume;
 use mapfile::{Header, Version, VolumeName};
 use runtime::tag::LEASE_NS;
@@ -81,6 +80,14 @@ impl Job {
         volume.end();
     }
 
+    /// Gives the lock of a volume back that is open no more, because its name is gone.
+    pub(crate) async fn give_up(&self, volume: &Volume) {
+        if let Err(Errno(errno)) = self.forget_tag(volume.tag()).await {
+            tracing::warn!(volume = %volume.name(), errno, "a gone volume's tag is not forgotten");
+        }
+        self.give_back(volume).await;
+    }
+
     /// Flushes, fences and releases a volume that is held.
     pub(crate) async fn close_held(&self, volume: &Volume) -> Result<()> {
         let readonly = volume
@@ -94,9 +101,10 @@ impl Job {
         if !volume.is_held() {
             return flushed;
         }
+        let forgotten = self.forget_tag(volume.tag()).await;
         let released = self.release(&volume.target()).await;
         volume.end();
-        flushed.and(released)
+        flushed.and(forgotten).and(released)
     }
 
     /// Whether this node has the volume open: as far as we remember, or, after a restart, as its
@@ -105,7 +113,20 @@ impl Job {
         if volume.is_held() {
             return Ok(true);
         }
-        Ok(self.lock_info(&volume.target()).await?.0 == Holder::Us)
+        let report = self.lock_info(&volume.target()).await?;
+        if report.owner.is_none() || report.ours {
+            return Ok(report.ours);
+        }
+        if report.alive == Some(true) {
+            return Ok(false);
+        }
+        // Perhaps blockerm's predecessor took it for us; only taking it again can tell.
+        match self.acquire(&volume.target()).await {
+            Ok(true) => Ok(true),
+            Ok(false) => self.release(&volume.target()).await.map(|()| false),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Runs `act` with the volume open, and leaves it as it was found: open or not.
@@ -203,18 +224,10 @@ impl Job {
         if now.saturating_sub(volume.checked_ns()) <= LEASE_NS / 2 {
             return Ok(());
         }
-        self.check_lock(volume).await
-    }
-
-    /// Makes sure that the lock still is ours. ESTALE: it was broken.
-    pub(crate) async fn check_lock(&self, volume: &Volume) -> Result<()> {
-        let now = self.core.now_ns();
-        match self.lock_info(&volume.target()).await?.0 {
-            Holder::Us => {
-                volume.set_checked(now);
-                Ok(())
-            }
-            Holder::Nobody | Holder::Another => Err(self.judge(volume, Errno::STALE).await),
+        match self.sync_and_note(volume).await {
+            // Storage that failed the sync was asked under the lock; reads go on.
+            Err(errno) if errno != Errno::STALE && !errno.is_shortage() => Ok(()),
+            other => other,
         }
     }
 

@@ -3,7 +3,6 @@
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
-use crate::store::Holder;
 
 impl Job {
     /// OPEN: takes the lock; success if it is ours already. EROFS, and no lock kept, for a
@@ -65,7 +64,7 @@ impl Job {
         drop(entered);
         let entered = self.enter(&name, Access::Alone).await;
         let volume = &**entered.volume();
-        if !volume.is_held() && self.lock_info(&volume.target()).await?.0 != Holder::Us {
+        if !self.is_open(volume).await? {
             return match self.request.lease {
                 0 => Ok(Reply::done()),
                 _ => Err(Errno::STALE),

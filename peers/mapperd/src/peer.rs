@@ -32,6 +32,13 @@ impl Mapperd {
             core: Core::new(config, desk, executor, timers, env),
         }
     }
+
+    /// Combines hashes with `hash`, the algorithm with which blockerb hashes blocks; sha256 where
+    /// nothing else is said.
+    pub fn with_merkle(self, hash: fn(&[u8]) -> [u8; 32]) -> Mapperd {
+        self.core.merkle.set(hash);
+        self
+    }
 }
 
 impl Peer for Mapperd {
@@ -96,10 +103,12 @@ async fn serve(job: Job, incoming: Incoming) {
 }
 
 async fn operate(job: &Job) -> Result<Reply> {
-    if naming::is_old_name(&job.request.target) {
+    let operation = job.request.operation();
+    let creates = matches!(operation, Some(Operation::Create | Operation::Clone));
+    if naming::is_old_name(&job.request.target) && !creates {
         job.refuse_shadowed().await?;
     }
-    match job.request.operation() {
+    match operation {
         Some(Operation::Ping) => Ok(Reply::done()),
         Some(Operation::Info) => job.info().await,
         Some(Operation::MapRead) => job.map_read().await,

@@ -1,8 +1,7 @@
 //! INFO and MAPR: what a volume is, and which objects hold a range of it.
 //!
-//! What always holds: an answer with a lease was given under the lock, and its stamp was taken
-//! before the entries were looked at: of two answers about one block the one with the newer stamp
-//! is right.
+//! What always holds: an answer with a lease is put together in one step, stamped in it, and sent
+//! without another: answers about one block leave in the order of what they say.
 
 use crate::core::count;
 use crate::errno::{Errno, Result};
@@ -17,8 +16,16 @@ use std::ops::Range;
 use xseg::Answer;
 use xseg::protocol::{MapReply, MapSegment, flags, mapflags};
 
-/// Most blocks in one answer: 4 TiB of the usual block size, 280 MiB of reply.
+/// Most blocks in one answer: 4 TiB of the usual block size, 280 MiB of reply; and far fewer pages
+/// than a map keeps.
 const BLOCKS_MAX: u64 = 1 << 20;
+
+/// Whether an answer may be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lease {
+    None,
+    Granted,
+}
 
 impl Job {
     /// INFO: eight bytes of size.
@@ -38,7 +45,7 @@ impl Job {
         let entered = self.enter(&name, Access::Shared).await;
         if self.request.has(flags::PEEK) {
             return match entered.volume().is_ready() {
-                true => self.read_held(entered.volume(), 0).await,
+                true => self.read_held(entered.volume(), Lease::None).await,
                 false => self.read_unheld(&name).await,
             };
         }
@@ -61,32 +68,28 @@ impl Job {
             return Err(Errno::STALE);
         }
         self.confirm_lock(volume).await?;
-        count(&self.core.counters.leases);
-        self.read_held(volume, self.core.stamp()).await
+        self.read_held(volume, Lease::Granted).await
     }
 
-    async fn read_held(&self, volume: &Volume, lease: u64) -> Result<Reply> {
+    /// The answer about a held map.
+    pub(crate) async fn read_held(&self, volume: &Volume, lease: Lease) -> Result<Reply> {
         let geometry = volume.with_map(|map| map.header().geometry)?;
         let blocks = self.blocks_asked_for(geometry)?;
-        let mut segments = Vec::new();
-        for part in volume.with_map(|map| map.by_page(blocks))? {
-            self.add_segments(volume, part, &mut segments).await?;
-        }
-        Ok(self.map_reply(geometry, volume.tag(), lease, segments))
-    }
-
-    /// Adds the segments of blocks in one page of a held map.
-    pub(crate) async fn add_segments(
-        &self,
-        volume: &Volume,
-        part: Range<u64>,
-        segments: &mut Vec<MapSegment>,
-    ) -> Result<()> {
         loop {
-            self.ensure_page(volume, part.start).await?;
-            // Between two steps the page may have gone again.
-            if volume.with_map(|map| self.segments_of(map, part.clone(), segments))? {
-                return Ok(());
+            for part in volume.with_map(|map| map.by_page(blocks.clone()))? {
+                self.ensure_page(volume, part.start).await?;
+            }
+            let mut segments = Vec::new();
+            // While one page was waited for another may have gone.
+            if volume.with_map(|map| self.segments_of(map, blocks.clone(), &mut segments))? {
+                let stamp = match lease {
+                    Lease::None => 0,
+                    Lease::Granted => {
+                        count(&self.core.counters.leases);
+                        self.core.stamp()
+                    }
+                };
+                return Ok(self.map_reply(geometry, volume.tag(), stamp, segments));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::gate::Access;
 use crate::job::{Job, Reply, TRANSIENT};
 use crate::naming;
 use crate::order::encoded;
-use crate::store::{Durability, Holder};
+use crate::store::Durability;
 use crate::volume::Volume;
 use mapfile::{Entry, Epoch, Header, MapFlags};
 use xseg::protocol::NameRequest;
@@ -76,7 +76,7 @@ impl Job {
                         (&found.header_name, found.layout),
                         (blocks.start, &bytes[..]),
                     );
-                    self.write_entries(source, map, at, false, Durability::Later)
+                    self.write_entries(source, map, at, Durability::Later)
                         .await?;
                 }
                 Ok(shared)
@@ -89,9 +89,8 @@ impl Job {
 
     /// An earlier attempt of this request opened `volume` only for itself: the lock goes back.
     async fn end_transient(&self, volume: &Volume) -> Result<()> {
-        let ours = self.mark() & TRANSIENT != 0
-            && !volume.is_held()
-            && self.lock_info(&volume.target()).await?.0 == Holder::Us;
+        let ours =
+            self.mark() & TRANSIENT != 0 && !volume.is_held() && self.is_open(volume).await?;
         if ours {
             self.give_back(volume).await;
         }

@@ -7,10 +7,7 @@ use crate::errno::Result;
 use crate::gate::Access;
 use crate::job::{Job, Reply};
 use crate::load::Found;
-use crate::store::Holder;
-use crate::volume::Volume;
 use mapfile::Names;
-use mapfile::name::Escaped;
 use serde_json::{Value, json};
 
 /// How many blocks of a map have which kind of entry.
@@ -56,7 +53,7 @@ impl Job {
         let volume = &**entered.volume();
         let found = self.lookup(&name).await?;
         let blocks = self.count_blocks(&found).await?;
-        let lock = self.lock_status(volume).await?;
+        let lock = self.lock_info(&volume.target()).await?;
         Ok(json!({
             "name": name.to_string(),
             "object": found.header_name.to_string(),
@@ -91,23 +88,10 @@ impl Job {
         Ok(blocks)
     }
 
-    async fn lock_status(&self, volume: &Volume) -> Result<Value> {
-        let (holder, text) = self.lock_info(&volume.target()).await?;
-        let state = match holder {
-            Holder::Nobody => "free",
-            Holder::Us => "ours",
-            Holder::Another => "another",
-        };
-        // What blockerm says is JSON, or words.
-        let details = serde_json::from_slice(&text)
-            .unwrap_or_else(|_| Value::String(Escaped(&text).to_string()));
-        Ok(json!({ "state": state, "holder": details }))
-    }
-
     /// LOCKINFO: who holds the volume's lock; the name need not exist.
     pub(crate) async fn lock_info_of_volume(&self) -> Result<Reply> {
         let entered = self.enter(&self.volume_name()?, Access::Shared).await;
-        let value = self.lock_status(entered.volume()).await?;
-        Ok(Reply::bytes(value.to_string().into_bytes()))
+        let report = self.lock_info(&entered.volume().target()).await?;
+        Ok(Reply::bytes(json!(report).to_string().into_bytes()))
     }
 }

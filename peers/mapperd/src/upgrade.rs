@@ -32,11 +32,12 @@ impl Job {
             new: new_name.clone(),
             old_epoch: old.header.epoch,
             new_epoch: header.epoch,
+            chunks: old.geometry().chunk_count(),
             purge: true,
         };
-        let before = self.acquire_header(&old.header_name).await?;
+        self.acquire_header(&old.header_name).await?;
         let moved = self.move_map(volume, &old, &intent, header).await;
-        if !before || moved.is_ok() {
+        if moved.is_err() {
             self.release_header(&old.header_name).await;
         }
         moved.map(|()| {
@@ -76,11 +77,10 @@ impl Job {
         intent: &Intent,
         header: Header,
     ) -> Result<()> {
-        self.write_intent(volume, intent).await?;
+        self.write_intent(intent).await?;
         self.copy_chunks(volume, old, &intent.new).await?;
         self.commit(volume, &intent.new, header).await?;
-        self.remove_old_map(volume, intent).await?;
-        self.remove_intent(intent).await
+        self.finish_rename(intent).await
     }
 
     /// Writes all entries of `old`, as they are, to v2 chunks under `name`.

@@ -50,8 +50,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// A record of its own; the shared ones come from [`Table::enter`].
-    pub(crate) fn new(name: VolumeName) -> Volume {
+    fn new(name: VolumeName) -> Volume {
         let tag = volume_tag(&wire(name.as_bytes()));
         Volume {
             name,
@@ -140,31 +139,38 @@ impl Volume {
         self.state.borrow().checked_ns
     }
 
-    pub(crate) fn set_checked(&self, now_ns: u64) {
-        self.state.borrow_mut().checked_ns = now_ns;
-    }
-
     /// A volatile map write was answered.
     pub(crate) fn count_write(&self) {
         self.state.borrow_mut().written += 1;
     }
 
-    /// What a sync that is sent now covers, if one is needed. Err: one has failed before.
-    pub(crate) fn unsynced(&self) -> Result<Option<u64>> {
+    /// Whether map writes may be volatile.
+    pub(crate) fn is_unsynced(&self) -> bool {
         let state = self.state.borrow();
-        match state.sync_failed {
-            Some(errno) => Err(errno),
-            None => Ok((state.written > state.synced).then_some(state.written)),
-        }
+        state.written > state.synced
     }
 
-    /// A sync that covers `written` ended.
-    pub(crate) fn end_sync(&self, written: u64, result: Result<()>) {
+    /// What a sync that is sent now covers.
+    pub(crate) fn written(&self) -> u64 {
+        self.state.borrow().written
+    }
+
+    /// That no sync has failed: what one lost stays lost until the volume is closed.
+    pub(crate) fn may_flush(&self) -> Result<()> {
+        self.state.borrow().sync_failed.map_or(Ok(()), Err)
+    }
+
+    /// A sync under the lock that covers `written`, sent at `sent_ns`, ended. One that storage
+    /// failed was under the lock all the same.
+    pub(crate) fn end_sync(&self, written: u64, sent_ns: u64, result: Result<()>) {
         let mut state = self.state.borrow_mut();
         match result {
+            _ if state.tenure != Tenure::Held => return,
+            Err(errno) if errno.is_shortage() => return,
             Ok(()) => state.synced = state.synced.max(written),
             Err(errno) => state.sync_failed = Some(errno),
         }
+        state.checked_ns = state.checked_ns.max(sent_ns);
     }
 
     fn is_forgettable(&self) -> bool {

@@ -153,19 +153,64 @@ fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
     change().map_err(|e| failed("can't become the node's user")(e.into()))
 }
 
-/// TERM, INT and QUIT as a descriptor. Blocked in this thread before others exist.
-fn stop_signals() -> std::io::Result<OwnedFd> {
+/// Goes to the background: the caller's process ends with success once this one serves, or with
+/// failure when it can't start.
+pub fn daemonize() -> Result<(), StartError> {
+    use nix::unistd::{ForkResult, fork, pipe, setsid};
+    let (reader, writer) = pipe().map_err(|e| failed("can't make a pipe")(e.into()))?;
+    // SAFETY: no thread exists yet, so the child may go on as the parent would.
+    match unsafe { fork() }.map_err(|e| failed("can't fork")(e.into()))? {
+        ForkResult::Parent { .. } => {
+            drop(writer);
+            let mut said = String::new();
+            let heard = std::io::Read::read_to_string(&mut std::fs::File::from(reader), &mut said);
+            std::process::exit(if heard.is_ok() && said == "ready\n" {
+                0
+            } else {
+                255
+            });
+        }
+        ForkResult::Child => {
+            drop(reader);
+            // It can only fail for a group's leader, which a new child is not.
+            let _ = setsid();
+            READY_PIPE.set(writer).map_err(|_| StartError {
+                sentence: "daemonized twice".into(),
+            })
+        }
+    }
+}
+
+/// Where a daemon tells the process that started it.
+static READY_PIPE: std::sync::OnceLock<OwnedFd> = std::sync::OnceLock::new();
+
+/// Blocks TERM, INT and QUIT in this thread and those that it will start.
+pub fn block_stop_signals() -> std::io::Result<()> {
+    Ok(stop_set().thread_block()?)
+}
+
+fn stop_set() -> SigSet {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         set.add(signal);
     }
-    set.thread_block()?;
-    let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    Ok(fd.into())
+    set
+}
+
+/// TERM, INT and QUIT as a descriptor.
+fn stop_signals() -> std::io::Result<OwnedFd> {
+    block_stop_signals()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&stop_set(), flags)?.into())
 }
 
 /// Tells whoever started us.
 fn say_ready() {
+    if let Some(pipe) = READY_PIPE.get() {
+        // The parent is gone: nobody wants to know.
+        let _ = nix::unistd::write(pipe, b"ready\n");
+        detach_output(pipe);
+    }
     let fd = std::env::var(READY_FD)
         .ok()
         .and_then(|text| text.parse::<i32>().ok());
@@ -176,5 +221,21 @@ fn say_ready() {
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     if let Err(why) = file.write_all(b"ready\n") {
         tracing::warn!(%why, "nobody hears that we serve");
+    }
+}
+
+/// A daemon's output has been said; what comes later goes to its log. The pipe's end is the sign
+/// that its parent waits for, so standard input takes its place.
+fn detach_output(pipe: &OwnedFd) {
+    let Ok(null) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    else {
+        return;
+    };
+    for fd in [0, 1, 2, std::os::fd::AsRawFd::as_raw_fd(pipe)] {
+        // SAFETY: dup2 onto descriptors that this process owns; the pipe's number stays valid.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), fd) };
     }
 }

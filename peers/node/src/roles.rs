@@ -154,7 +154,8 @@ fn mapper(role: &Role, maps: &config::Mapperd, desk: Desk, reactor: &Reactor) ->
     let settings = mapperd::Config {
         map_version: maps.map_version,
         nr_ops: role.nr_ops as usize,
-        ..mapperd::Config::new(maps.blockerm_port.0, maps.blockerb_port.0)
+        blockerm_port: maps.blockerm_port.0,
+        blockerb_port: maps.blockerb_port.0,
     };
     mapperd::Mapperd::new(
         settings,

@@ -26,6 +26,7 @@ struct Geometry {
 }
 
 /// Where a part is.
+#[allow(clippy::large_enum_variant, reason = "it lives on the stack, for one part")]
 enum Place {
     Unknown,
     Zero,
@@ -401,25 +402,26 @@ impl Vlmcd {
         let now = self.env.clock.now_ns();
         let write_through = self.settings.write_through;
         let (op, volume) = self.op_and_volume(index);
-        volume.lease_granted(&answer, now);
+        let current = volume.lease_granted(&answer, now);
         // Its entries may have been written after a sync that was under way began.
         let durable = write_through || op.request.has(flags::FUA);
         volume.dirty_map |= op.request.operation() != Some(Operation::Read) && !durable;
+        op.asks += 1;
+        let asks = op.asks;
         let first = op.asked / u64::from(answer.block_size);
-        if answer.lease != 0 {
-            for (block, segment) in (first..).zip(&reply.segments) {
-                volume.map.learn(block, segment);
-            }
-        } else {
+        if answer.lease == 0 {
             op.once = Some(Once {
                 first_block: first,
                 block_size: answer.block_size.into(),
                 size: answer.volume_size,
                 segments: reply.segments,
             });
+        } else if current {
+            for (block, segment) in (first..).zip(&reply.segments) {
+                volume.map.learn(block, segment);
+            }
         }
-        op.asks += 1;
-        if op.asks >= ROUNDS_MAX {
+        if asks >= ROUNDS_MAX {
             return self.fail(index, libc::EIO);
         }
         self.route(index);

@@ -32,6 +32,13 @@ const NEVER_WRITTEN: Candidate = Candidate {
     ended: Some(0),
 };
 
+/// What a read under way may show of a sector, and whether nobody wrote it meanwhile.
+#[derive(Debug, Clone)]
+struct Seen {
+    allowed: Allowed,
+    at_rest: bool,
+}
+
 type Sectors = BTreeMap<u64, Vec<Candidate>>;
 
 /// One volume.
@@ -41,7 +48,7 @@ pub struct Volume {
     /// Counts what happens, to tell before from after.
     now: u64,
     /// What reads under way may show, by their number.
-    reads: BTreeMap<u64, BTreeMap<u64, Allowed>>,
+    reads: BTreeMap<u64, BTreeMap<u64, Seen>>,
     /// What a snapshot under way may become.
     snapshot: Option<Sectors>,
 }
@@ -51,13 +58,6 @@ fn entry(sectors: &mut Sectors, sector: u64) -> &mut Vec<Candidate> {
 }
 
 impl Volume {
-    fn allowed(&mut self, sector: u64) -> Allowed {
-        entry(&mut self.sectors, sector)
-            .iter()
-            .map(|c| c.value)
-            .collect()
-    }
-
     /// A write of `value` to `sectors` begins.
     pub fn write_begins(&mut self, sectors: Range<u64>, value: u64) {
         self.now += 1;
@@ -72,7 +72,10 @@ impl Volume {
             }
             entry(&mut self.sectors, sector).push(candidate);
             for read in self.reads.values_mut() {
-                read.get_mut(&sector).map(|seen| seen.insert(value));
+                if let Some(seen) = read.get_mut(&sector) {
+                    seen.allowed.insert(value);
+                    seen.at_rest = false;
+                }
             }
         }
     }
@@ -93,24 +96,26 @@ impl Volume {
 
     /// Read number `read` of `sectors` begins.
     pub fn read_begins(&mut self, read: u64, sectors: Range<u64>) {
-        let allowed = sectors
-            .map(|sector| (sector, self.allowed(sector)))
-            .collect();
-        self.reads.insert(read, allowed);
+        let seen = sectors.map(|sector| {
+            let candidates = entry(&mut self.sectors, sector);
+            let allowed = candidates.iter().map(|c| c.value).collect();
+            let at_rest = candidates.iter().all(|c| c.ended.is_some());
+            (sector, Seen { allowed, at_rest })
+        });
+        let seen = seen.collect();
+        self.reads.insert(read, seen);
     }
 
     /// It showed `values`, from its first sector on. Err: the sector, what it showed, and what it
     /// might have.
     pub fn read_ends(&mut self, read: u64, values: &[u64]) -> Result<(), (u64, u64, Allowed)> {
-        let allowed = self.reads.remove(&read).unwrap_or_default();
-        for ((sector, allowed), &value) in allowed.into_iter().zip(values) {
-            if !allowed.contains(&value) {
-                return Err((sector, value, allowed));
+        let seen = self.reads.remove(&read).unwrap_or_default();
+        for ((sector, seen), &value) in seen.into_iter().zip(values) {
+            if !seen.allowed.contains(&value) {
+                return Err((sector, value, seen.allowed));
             }
-            let candidates = entry(&mut self.sectors, sector);
-            let at_rest = candidates.iter().all(|c| c.ended.is_some());
-            if at_rest && candidates.iter().any(|c| c.value == value) {
-                candidates.retain(|c| c.value == value);
+            if seen.at_rest {
+                entry(&mut self.sectors, sector).retain(|c| c.value == value);
             }
         }
         Ok(())

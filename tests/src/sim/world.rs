@@ -128,7 +128,9 @@ impl World {
             "mapperd" => {
                 let config = mapperd::Config {
                     nr_ops: NR_OPS,
-                    ..mapperd::Config::new(PORTS.blockerm, PORTS.blockerb)
+                    blockerm_port: PORTS.blockerm,
+                    blockerb_port: PORTS.blockerb,
+                    map_version: 2,
                 };
                 return Box::new(mapperd::Mapperd::new(
                     config,

@@ -1,7 +1,8 @@
 //! The first seeded test: several clients, snapshots and clones over a node whose drivers delay
 //! and reorder, and whose processes die and are replaced while what they left still lands.
 //!
-//! A failure prints its seed; `ARCHIPELAGO_SEED=N cargo test -p system-tests simulation` repeats it.
+//! A failure prints its seed; `ARCHIPELAGO_SEED=N cargo test -p system-tests simulation` repeats it,
+//! and `ARCHIPELAGO_SEEDS=COUNT` tries more of them.
 
 use client::Core;
 use system_tests::sim::actor::{Actor, Shared, VOLUME_SIZE};
@@ -85,12 +86,17 @@ fn seeds(count: u64) -> Vec<u64> {
         .and_then(|text| text.parse().ok())
     {
         Some(seed) => vec![seed],
-        None => (1..=count).collect(),
+        None => {
+            let more = std::env::var("ARCHIPELAGO_SEEDS")
+                .ok()
+                .and_then(|text| text.parse().ok());
+            (1..=more.unwrap_or(count)).collect()
+        }
     }
 }
 
 fn check(shape: Shape) {
-    for seed in seeds(12) {
+    for seed in seeds(4) {
         match run(seed, shape) {
             Ok((ended, kills)) => {
                 println!("seed {seed} {shape:?}: {ended} requests, {kills} kills");

@@ -14,9 +14,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Open files that a joiner needs at least: the bells and what a process has besides.
-const DESCRIPTORS_WANTED: u64 = 4096;
-
 /// Why a process can't join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
@@ -271,7 +268,8 @@ fn dial(path: &Path) -> Result<OwnedFd, JoinError> {
 }
 
 fn ask(path: &Path, hello: &Hello) -> Result<(OwnedFd, Answer, Handed), JoinError> {
-    raise_descriptor_limit().map_err(JoinError::system("can't raise the limit of open files"))?;
+    socket::raise_descriptor_limit()
+        .map_err(JoinError::system("can't raise the limit of open files"))?;
     let socket = dial(path)?;
     let (answer, handed) = exchange(socket.as_fd(), hello, &[])?;
     Ok((socket, answer, handed))
@@ -348,14 +346,4 @@ fn need<T>(promised: Option<T>) -> Result<T, JoinError> {
         errno: libc::EPROTO,
         text: "the segment's holder left out a part of its answer".into(),
     })
-}
-
-/// Raises the soft limit of open files to what a joiner needs, as far as the hard limit goes.
-fn raise_descriptor_limit() -> io::Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < DESCRIPTORS_WANTED && soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS_WANTED.min(hard), hard)?;
-    }
-    Ok(())
 }

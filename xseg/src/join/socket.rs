@@ -10,6 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
+/// Open files that a holder or joiner can need: the bells, connections, and what a process has
+/// besides.
+const DESCRIPTORS_WANTED: u64 = 4096;
+
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credentials {
@@ -159,4 +163,14 @@ pub(super) fn wait(socket: BorrowedFd<'_>, patience: Duration) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
     matches!(poll(&mut fds, patience), Ok(n) if n > 0)
+}
+
+/// Raises the soft limit of open files to 4096, as far as the hard limit goes.
+pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < DESCRIPTORS_WANTED && soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS_WANTED.min(hard), hard)?;
+    }
+    Ok(())
 }

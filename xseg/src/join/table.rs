@@ -138,10 +138,11 @@ impl Table {
         if member.status.load(Ordering::SeqCst) == status::EMPTY {
             return None;
         }
-        let mut bound = (0..segment.layout().spec.ports)
-            .filter(|&port| segment.seat_of_port(port) == Some(seat));
-        let first = bound.next();
-        let ports = first.map_or((1, 0), |first| (first, bound.last().unwrap_or(first)));
+        let mine = |port: &u32| segment.seat_of_port(*port) == Some(seat);
+        let count = segment.layout().spec.ports;
+        let (first, last) = ((0..count).find(mine), (0..count).rfind(mine));
+        // A range without ports if it bound none.
+        let ports = first.zip(last).unwrap_or((1, 0));
         Some((member.display_name(), ports))
     }
 }

@@ -193,7 +193,7 @@ fn victim() {
     if random.below(2) == 0 {
         seat.bind_dynamic();
     }
-    at_work();
+    let mut said = false;
     let depth = 1 + random.below(32) as usize;
     let mut flying = HashMap::new();
     let mut events = Vec::new();
@@ -215,6 +215,9 @@ fn victim() {
             let id = seat.submit(ticket, FRONT, &request).unwrap();
             flying.insert(id, buffer.address());
         }
+        if !std::mem::replace(&mut said, true) {
+            at_work();
+        }
         seat.poll(&mut events);
         for event in events.drain(..) {
             let Event::Reply(ticket, _) = event else {
@@ -224,7 +227,7 @@ fn victim() {
             seat.release(ticket);
             assert!(seat.give_buffer_back(address));
         }
-        if random.below(4) == 0 {
+        if !flying.is_empty() && random.below(4) == 0 {
             seat.hush();
             if seat.doze() {
                 let bell = seat.bells().descriptor(seat.no()).unwrap();

@@ -18,18 +18,17 @@
 
 mod input;
 mod output;
+mod requests;
 mod slots;
 
 use std::ops::ControlFlow;
 
 use self::input::ReadAhead;
 use self::output::Outbox;
-use self::slots::{Outcome, Slots};
-use crate::check::{Action, Rules, check};
-use crate::export::{BufferId, Export, Extra, Failure, Op, Token, Transfer};
-use crate::extents;
+use self::slots::Slots;
+use crate::export::{Export, Token};
 use crate::handshake::{About, Agreed, Handshake, Next, Step, greeting};
-use crate::wire::{REQUEST_SIZE, Request, command, command_flag};
+use crate::wire::REQUEST_SIZE;
 
 /// A write at least this long is taken as the first of a stream: the next receive asks for a header
 /// only, so that its payload too goes straight into the backend's buffer.
@@ -80,6 +79,12 @@ struct Payload {
     slot: u16,
     at: usize,
     len: usize,
+}
+
+impl Payload {
+    fn is_whole(&self) -> bool {
+        self.at == self.len
+    }
 }
 
 /// A refused write, answered when its payload has been thrown away: a client need not understand
@@ -149,15 +154,6 @@ impl Session {
         self.at_backend
     }
 
-    /// A request has begun to arrive: the rest of it is on its way, within microseconds if the
-    /// client is well.
-    pub(crate) fn is_mid_request(&self) -> bool {
-        let header_bytes = self.input.unused().len();
-        self.payload.is_some()
-            || self.unwanted.is_some()
-            || (header_bytes > 0 && header_bytes < REQUEST_SIZE)
-    }
-
     /// Whether the handshake is over.
     pub(crate) fn is_transmitting(&self) -> bool {
         matches!(self.phase, Phase::Transmission)
@@ -203,6 +199,9 @@ impl Session {
             return None;
         }
         if let Some(payload) = &self.payload {
+            if payload.is_whole() {
+                return None;
+            }
             self.aim = Aim::Payload;
             let slot = self.slots.get(payload.slot);
             let start = export.buffer(slot.buffer.expect("a write has one")).0;
@@ -237,9 +236,8 @@ impl Session {
                 self.fill_payload(export);
             }
             (Aim::Payload, payload) => {
-                let payload = payload.as_mut().expect("it ends only here while aimed at");
+                let payload = payload.as_mut().expect("it stays while aimed at");
                 payload.at += count;
-                self.submit_payload(export);
             }
         }
     }
@@ -248,11 +246,12 @@ impl Session {
     /// stalled, whenever a slot, a buffer or the freeze may have gone.
     pub(crate) fn advance<E: Export>(&mut self, export: &mut E, scene: &Scene<'_>) {
         self.stalled = false;
-        while !self.is_ending() && self.payload.is_none() {
-            let flow = match (self.unwanted.take(), &self.phase) {
-                (Some(unwanted), _) => self.throw_away(unwanted),
-                (None, Phase::Handshake(_)) => self.negotiate(export, scene),
-                (None, Phase::Transmission) => self.next_request(export, scene),
+        while !self.is_ending() {
+            let flow = match self.phase {
+                _ if self.payload.is_some() => self.end_payload(export, scene),
+                _ if self.unwanted.is_some() => self.throw_away(),
+                Phase::Handshake(_) => self.negotiate(export, scene),
+                Phase::Transmission => self.next_request(export, scene),
             };
             if flow.is_break() {
                 break;
@@ -264,16 +263,20 @@ impl Session {
     }
 
     /// Throws away what is here of a refused payload.
-    fn throw_away(&mut self, mut unwanted: Unwanted) -> ControlFlow<()> {
-        let count = self.input.unused().len().min(unwanted.left);
-        self.input.consume(count);
-        unwanted.left -= count;
-        if unwanted.left > 0 {
-            self.unwanted = Some(unwanted);
-            return ControlFlow::Break(());
+    fn throw_away(&mut self) -> ControlFlow<()> {
+        let here = self.input.unused().len();
+        if let Some(unwanted) = &mut self.unwanted {
+            let count = here.min(unwanted.left);
+            self.input.consume(count);
+            unwanted.left -= count;
         }
-        self.outbox.push(unwanted.slot);
-        ControlFlow::Continue(())
+        match self.unwanted.take_if(|unwanted| unwanted.left == 0) {
+            None => ControlFlow::Break(()),
+            Some(unwanted) => {
+                self.outbox.push(unwanted.slot);
+                ControlFlow::Continue(())
+            }
+        }
     }
 
     /// One option, once the reply to the one before is out.
@@ -310,188 +313,6 @@ impl Session {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    fn next_request<E: Export>(&mut self, export: &mut E, scene: &Scene<'_>) -> ControlFlow<()> {
-        let Some(header) = self.input.header() else {
-            return ControlFlow::Break(());
-        };
-        let Some(request) = Request::decode(header) else {
-            self.kill("a request does not begin with its magic");
-            return ControlFlow::Break(());
-        };
-        if self.slots.is_full() {
-            self.stalled = true;
-            return ControlFlow::Break(());
-        }
-        self.stream = request.command == command::WRITE && request.len >= STREAM_BYTES;
-        let rules = Rules {
-            size: export.size(),
-            blocks: export.block_sizes(),
-            read_only: export.read_only(),
-            structured: self.agreed.structured,
-            status: self.agreed.status,
-        };
-        let begun = match check(&request, &rules) {
-            Err(refusal) => self.answer(request, Outcome::Refused(refusal)),
-            Ok(Action::Nothing) => self.answer(request, Outcome::Success),
-            Ok(Action::Disconnect) => {
-                self.finish();
-                true
-            }
-            Ok(_) if scene.frozen => false,
-            Ok(Action::Plain) => self.begin_plain(request, export),
-            Ok(Action::Read) => self.begin_read(request, export),
-            Ok(Action::Write) => self.begin_write(request, export),
-        };
-        self.stalled = !begun;
-        match begun {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    }
-
-    /// Answers without the backend.
-    fn answer(&mut self, request: Request, outcome: Outcome) -> bool {
-        self.input.consume(REQUEST_SIZE);
-        let slot = self.slots.take(request, None);
-        self.slots.get(slot).outcome = outcome;
-        match request.command {
-            command::WRITE => {
-                let left = request.len as usize;
-                self.unwanted = Some(Unwanted { slot, left });
-            }
-            _ => self.outbox.push(slot),
-        }
-        true
-    }
-
-    fn begin_plain<E: Export>(&mut self, request: Request, export: &mut E) -> bool {
-        self.input.consume(REQUEST_SIZE);
-        let slot = self.slots.take(request, None);
-        self.submit(slot, export);
-        true
-    }
-
-    /// `false`: no buffer is to be had now.
-    fn begin_read<E: Export>(&mut self, request: Request, export: &mut E) -> bool {
-        let Some(buffer) = self.take_buffer(request.len, Transfer::ToClient, export) else {
-            return false;
-        };
-        self.input.consume(REQUEST_SIZE);
-        let slot = self.slots.take(request, Some(buffer));
-        self.submit(slot, export);
-        true
-    }
-
-    /// `false`: no buffer is to be had now.
-    fn begin_write<E: Export>(&mut self, request: Request, export: &mut E) -> bool {
-        let Some(buffer) = self.take_buffer(request.len, Transfer::FromClient, export) else {
-            return false;
-        };
-        self.input.consume(REQUEST_SIZE);
-        let slot = self.slots.take(request, Some(buffer));
-        let len = request.len as usize;
-        self.payload = Some(Payload { slot, at: 0, len });
-        self.fill_payload(export);
-        true
-    }
-
-    /// Moves what the read-ahead buffer has of the payload, if one is awaited.
-    fn fill_payload<E: Export>(&mut self, export: &mut E) {
-        let Some(payload) = &mut self.payload else {
-            return;
-        };
-        let slot = self.slots.get(payload.slot);
-        let (start, size) = export.buffer(slot.buffer.expect("a write has one"));
-        assert!(
-            size >= payload.len,
-            "the backend gave a buffer that is too short"
-        );
-        let source = self.input.unused();
-        let count = source.len().min(payload.len - payload.at);
-        // SAFETY: the source is `count` received bytes of the read-ahead buffer; the target lies
-        // in the `len` bytes of a buffer that is the server's alone until submit (contract of
-        // Buffers); the two are different allocations.
-        unsafe {
-            start
-                .add(payload.at)
-                .copy_from_nonoverlapping(source.as_ptr(), count)
-        };
-        self.input.consume(count);
-        payload.at += count;
-        self.submit_payload(export);
-    }
-
-    /// Submits the awaited write if it is complete.
-    fn submit_payload<E: Export>(&mut self, export: &mut E) {
-        let whole = |payload: &mut Payload| payload.at == payload.len;
-        if let Some(payload) = self.payload.take_if(whole) {
-            self.submit(payload.slot, export);
-        }
-    }
-
-    fn take_buffer<E: Export>(
-        &mut self,
-        len: u32,
-        transfer: Transfer,
-        export: &mut E,
-    ) -> Option<BufferId> {
-        let len = len as usize;
-        let fits = self.buffer_bytes + len <= self.limits.in_flight_bytes_max;
-        if !fits && self.buffer_bytes > 0 {
-            return None;
-        }
-        let buffer = export.alloc(len, transfer)?;
-        self.buffer_bytes += len;
-        Some(buffer)
-    }
-
-    fn release_buffer<E: Export>(&mut self, slot: u16, export: &mut E) {
-        let slot = self.slots.get(slot);
-        if let Some(buffer) = slot.buffer.take() {
-            self.buffer_bytes -= slot.request.len as usize;
-            export.release(buffer);
-        }
-    }
-
-    fn submit<E: Export>(&mut self, index: u16, export: &mut E) {
-        let token = Token(u64::from(self.index) << 16 | u64::from(index));
-        let slot = self.slots.get(index);
-        slot.at_backend = true;
-        self.at_backend += 1;
-        export.submit(token, operation(&slot.request, slot.buffer));
-    }
-
-    /// The backend finished an operation of this session.
-    pub(crate) fn completed<E: Export>(
-        &mut self,
-        index: u16,
-        result: Result<Extra, Failure>,
-        export: &mut E,
-    ) {
-        let structured = self.agreed.structured;
-        let slot = self.slots.get(index);
-        assert!(slot.at_backend, "the backend completed a token twice");
-        slot.at_backend = false;
-        self.at_backend -= 1;
-        let is_read = slot.request.command == command::READ;
-        slot.outcome = outcome(&slot.request, result);
-        if matches!(slot.outcome, Outcome::Zeroes) && !structured {
-            let (start, _) = export.buffer(slot.buffer.expect("a read has one"));
-            // SAFETY: a read's buffer has at least the request's length (asserted by its owner's
-            // contract) and is the server's alone again after the completion.
-            unsafe { start.write_bytes(0, slot.request.len as usize) };
-            slot.outcome = Outcome::Success;
-        }
-        let keep = is_read && matches!(slot.outcome, Outcome::Success);
-        if !keep || self.is_dead() {
-            self.release_buffer(index, export);
-        }
-        match self.is_dead() {
-            true => self.slots.free(index),
-            false => self.outbox.push(index),
-        }
     }
 
     /// The message to send now, if any.
@@ -533,51 +354,5 @@ impl Session {
     fn retire<E: Export>(&mut self, slot: u16, export: &mut E) {
         self.release_buffer(slot, export);
         self.slots.free(slot);
-    }
-}
-
-fn operation(request: &Request, buffer: Option<BufferId>) -> Op {
-    let (offset, len) = (request.offset, request.len);
-    let has = |flag| request.flags & flag != 0;
-    let fua = has(command_flag::FUA);
-    match (request.command, buffer) {
-        (command::READ, Some(buf)) => Op::Read { offset, len, buf },
-        (command::WRITE, Some(buf)) => Op::Write {
-            offset,
-            len,
-            buf,
-            fua,
-        },
-        (command::FLUSH, _) => Op::Flush,
-        (command::TRIM, _) => Op::Trim { offset, len, fua },
-        (command::WRITE_ZEROES, _) => Op::WriteZeroes {
-            offset,
-            len,
-            fua,
-            no_hole: has(command_flag::NO_HOLE),
-            fast: has(command_flag::FAST_ZERO),
-        },
-        (command::BLOCK_STATUS, _) => Op::BlockStatus {
-            offset,
-            len,
-            one: has(command_flag::REQ_ONE),
-        },
-        _ => unreachable!("the check lets only these through, reads and writes with a buffer"),
-    }
-}
-
-fn outcome(request: &Request, result: Result<Extra, Failure>) -> Outcome {
-    match (result, request.command) {
-        (Err(failure), _) => Outcome::Failed(failure),
-        (Ok(extra), command::BLOCK_STATUS) => {
-            let extents = match &extra {
-                Extra::Extents(extents) => extents.as_slice(),
-                _ => &[],
-            };
-            let one = request.flags & command_flag::REQ_ONE != 0;
-            Outcome::Status(extents::payload(extents, request.len, one))
-        }
-        (Ok(Extra::Zeroes), command::READ) => Outcome::Zeroes,
-        (Ok(_), _) => Outcome::Success,
     }
 }

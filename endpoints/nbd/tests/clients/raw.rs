@@ -216,6 +216,27 @@ fn frozen_requests_reach_the_backend_only_after_the_thaw() {
 }
 
 #[test]
+fn a_write_that_a_freeze_interrupts_goes_on_after_the_thaw() {
+    let lab = Lab::new(SIZE);
+    let mut raw = Raw::attached(&lab);
+    raw.ask(command::WRITE, 1, 0, 100_000);
+    raw.0.write_all(&[8; 50_000]).unwrap();
+    lab.backend
+        .wait("a buffer", |knobs| knobs.buffers_taken == 1);
+    lab.handle.freeze();
+    assert!(lab.handle.wait_frozen(PATIENCE));
+    raw.0.write_all(&[8; 50_000]).unwrap();
+    let mut witness = Raw::connect(&lab);
+    witness.option(option::LIST, b"");
+    witness.take(20);
+    assert!(lab.backend.knobs().ops.is_empty());
+    lab.handle.thaw();
+    assert_eq!(raw.reply(0), (1, 0, vec![]));
+    raw.ask(command::READ, 2, 0, 100_000);
+    assert_eq!(raw.reply(100_000), (2, 0, vec![8; 100_000]));
+}
+
+#[test]
 fn the_backend_can_freeze_too_and_is_settled_only_when_idle() {
     let lab = Lab::new(SIZE);
     let mut raw = Raw::attached(&lab);

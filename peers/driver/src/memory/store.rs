@@ -1,22 +1,13 @@
 //! The disk behind [`MemoryDriver`](crate::MemoryDriver)s: objects, locks, and late landings.
-//!
-//! Every object has two images: what a reader sees, and what a loss of power would leave.
 
-use crate::digest::strip_zeros;
-use crate::{Detail, Errno, HashAlgorithm, LockHolder, LockReply, Name, Op, Reply, Tag};
-use sha2::Digest as _;
+use super::objects::Objects;
+use crate::{Detail, Errno, LockHolder, LockReply, Name, Op, Reply, Tag};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// What an operation came to.
 pub(super) type Outcome = Result<Reply, Errno>;
-
-/// What a loss of power keeps or drops as one piece, in bytes.
-const SECTOR: usize = 512;
-
-/// Objects larger than this are refused, so that a wrong offset cannot eat the machine's memory.
-const MAX_OBJECT: u64 = 1 << 30;
 
 /// A disk in memory, shared by the drivers that were made from clones of it.
 #[derive(Clone, Default)]
@@ -26,18 +17,11 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Name, Object>,
+    objects: Objects,
     locks: BTreeMap<Name, Held>,
     instances: u64,
     alive: BTreeSet<u64>,
     late: Vec<Op>,
-}
-
-#[derive(Default)]
-struct Object {
-    seen: Option<Vec<u8>>,
-    durable: Option<Vec<u8>>,
-    dirty: BTreeSet<Tag>,
 }
 
 #[derive(Clone)]
@@ -83,22 +67,17 @@ impl MemoryStore {
         let mut state = self.state.borrow_mut();
         state.late.clear();
         state.alive.clear();
-        for object in state.objects.values_mut() {
-            object.lose_power(choose);
-        }
-        state.objects.retain(|_, object| object.seen.is_some());
+        state.objects.lose_power(choose);
     }
 
     /// The content of an object, as a reader sees it.
     pub fn content(&self, name: &Name) -> Option<Vec<u8>> {
-        self.state.borrow().objects.get(name)?.seen.clone()
+        self.state.borrow().objects.content(name).cloned()
     }
 
     /// The names of all objects.
     pub fn names(&self) -> Vec<Name> {
-        let state = self.state.borrow();
-        let existing = |(name, object): (&Name, &Object)| object.seen.as_ref().map(|_| *name);
-        state.objects.iter().filter_map(existing).collect()
+        self.state.borrow().objects.names().copied().collect()
     }
 
     pub(super) fn register(&self) -> u64 {
@@ -127,121 +106,12 @@ impl MemoryStore {
     }
 
     pub(super) fn sync(&self, tag: Tag) -> Reply {
-        for object in self.state.borrow_mut().objects.values_mut() {
-            if object.dirty.contains(&tag) {
-                object.persist();
-            }
-        }
+        self.state.borrow_mut().objects.sync(tag);
         Reply::default()
     }
 
     pub(super) fn apply(&self, op: &Op) -> Outcome {
-        let mut state = self.state.borrow_mut();
-        match op {
-            Op::Read { name, offset, buf } => {
-                let content = state.existing(name)?;
-                let from = content.get(*offset as usize..).unwrap_or(&[]);
-                let len = from.len().min(buf.len());
-                buf.copy_in(0, &from[..len]);
-                buf.zero(len..buf.len());
-                Ok(Reply::bytes(buf.len() as u64))
-            }
-            Op::Write {
-                name,
-                offset,
-                buf,
-                tag,
-                fresh,
-                durable,
-            } => {
-                let end = checked_end(*offset, buf.len() as u64)?;
-                let object = state.objects.entry(*name).or_default();
-                let content = object.open(*fresh);
-                if content.len() < end && !buf.is_empty() {
-                    content.resize(end, 0);
-                }
-                if !buf.is_empty() {
-                    buf.copy_out(0, &mut content[*offset as usize..end]);
-                }
-                object.changed(*tag, *durable);
-                Ok(Reply::bytes(buf.len() as u64))
-            }
-            Op::Zeroes {
-                name,
-                offset,
-                len,
-                tag,
-                durable,
-            } => {
-                if offset
-                    .checked_add(*len)
-                    .is_none_or(|end| end > i64::MAX as u64)
-                {
-                    return Err(Errno::INVAL);
-                }
-                if let Ok(content) = state.existing(name) {
-                    let end = (offset + len).min(content.len() as u64);
-                    content[(*offset).min(end) as usize..end as usize].fill(0);
-                    state
-                        .objects
-                        .entry(*name)
-                        .or_default()
-                        .changed(*tag, *durable);
-                }
-                Ok(Reply::bytes(*len))
-            }
-            Op::Truncate {
-                name,
-                size,
-                tag,
-                fresh,
-                durable,
-            } => {
-                let size = checked_end(*size, 0)?;
-                if !fresh {
-                    state.existing(name)?;
-                }
-                let object = state.objects.entry(*name).or_default();
-                object.open(*fresh).resize(size, 0);
-                object.changed(*tag, *durable || *fresh);
-                Ok(Reply::default())
-            }
-            Op::Copy {
-                src,
-                dst,
-                max,
-                tag,
-                durable,
-            } => {
-                let mut content = state.existing(src)?.clone();
-                content.truncate(usize::try_from(*max).unwrap_or(usize::MAX));
-                let copied = content.len() as u64;
-                let object = state.objects.entry(*dst).or_default();
-                object.seen = Some(content);
-                object.changed(*tag, *durable);
-                Ok(Reply::bytes(copied))
-            }
-            Op::Delete { name, durable } => {
-                state.existing(name)?;
-                let object = state.objects.entry(*name).or_default();
-                object.seen = None;
-                object.changed(Tag::NONE, *durable);
-                Ok(Reply::default())
-            }
-            Op::Info { name } => Ok(Detail::Size(state.existing(name)?.len() as u64).into()),
-            Op::Hash {
-                name,
-                offset,
-                size,
-                algorithm,
-            } => state.hash(name, *offset, *size, *algorithm),
-            Op::List { cursor, max } => Ok(state.list(*cursor, *max)),
-            Op::Acquire { .. }
-            | Op::Release { .. }
-            | Op::LockInfo { .. }
-            | Op::Sync { .. }
-            | Op::Forget { .. } => unreachable!("these belong to the driver"),
-        }
+        self.state.borrow_mut().objects.apply(op)
     }
 
     pub(super) fn acquire(&self, name: &Name, owner: &[u8], instance: u64) -> Outcome {
@@ -318,110 +188,4 @@ impl Held {
             alive,
         }
     }
-}
-
-impl State {
-    fn existing(&mut self, name: &Name) -> Result<&mut Vec<u8>, Errno> {
-        let object = self.objects.get_mut(name).ok_or(Errno::NOENT)?;
-        object.seen.as_mut().ok_or(Errno::NOENT)
-    }
-
-    fn hash(&mut self, name: &Name, offset: u64, size: u64, algorithm: HashAlgorithm) -> Outcome {
-        let content = self.existing(name)?;
-        let from = (offset as usize).min(content.len());
-        let to = (offset.saturating_add(size)).min(content.len() as u64) as usize;
-        let stripped = strip_zeros(&content[from..to.max(from)]).to_vec();
-        let digest = algorithm.digest(&stripped);
-        let serviced = size;
-        let object = self.objects.entry(digest.to_name()).or_default();
-        object.seen.get_or_insert(stripped);
-        object.persist();
-        Ok(Reply {
-            serviced,
-            detail: Detail::Hash(digest),
-        })
-    }
-
-    /// Names in the order of their hash, because a cursor is a number and has to stay valid while
-    /// names come and go.
-    fn list(&self, cursor: u64, max: usize) -> Reply {
-        let existing = self
-            .objects
-            .iter()
-            .filter(|(_, object)| object.seen.is_some());
-        let mut page: Vec<(u64, Name)> = existing
-            .map(|(name, _)| (position(name), *name))
-            .filter(|(at, _)| *at >= cursor)
-            .collect();
-        page.sort_unstable_by_key(|(at, _)| *at);
-        let cut = page.get(max.max(1)).map(|(at, _)| *at);
-        let names = page
-            .into_iter()
-            .take_while(|(at, _)| cut.is_none_or(|cut| *at < cut))
-            .map(|(_, name)| name)
-            .collect();
-        Detail::List { names, next: cut }.into()
-    }
-}
-
-impl Object {
-    fn open(&mut self, fresh: bool) -> &mut Vec<u8> {
-        if fresh {
-            self.seen = None;
-        }
-        self.seen.get_or_insert_default()
-    }
-
-    fn changed(&mut self, tag: Tag, durable: bool) {
-        if durable || tag == Tag::NONE {
-            self.persist();
-        } else {
-            self.dirty.insert(tag);
-        }
-    }
-
-    fn persist(&mut self) {
-        self.durable = self.seen.clone();
-        self.dirty.clear();
-    }
-
-    fn lose_power(&mut self, choose: &dyn Fn() -> u64) {
-        let (Some(seen), false) = (&self.seen, self.dirty.is_empty()) else {
-            self.seen = self.durable.clone();
-            return;
-        };
-        let durable = self.durable.clone();
-        if durable.is_none() && choose().is_multiple_of(2) {
-            self.seen = None;
-            return;
-        }
-        let mut left = durable.unwrap_or_default();
-        if choose().is_multiple_of(2) {
-            left.resize(seen.len(), 0);
-        }
-        for (old, new) in left.chunks_mut(SECTOR).zip(seen.chunks(SECTOR)) {
-            if choose().is_multiple_of(2) {
-                let len = old.len().min(new.len());
-                old[..len].copy_from_slice(&new[..len]);
-            }
-        }
-        self.seen = Some(left);
-        self.persist();
-    }
-}
-
-fn checked_end(offset: u64, len: u64) -> Result<usize, Errno> {
-    let end = offset
-        .checked_add(len)
-        .filter(|end| *end <= i64::MAX as u64);
-    let end = end.ok_or(Errno::INVAL)?;
-    if end > MAX_OBJECT {
-        return Err(Errno::FBIG);
-    }
-    Ok(end as usize)
-}
-
-fn position(name: &Name) -> u64 {
-    let hash: [u8; 32] = sha2::Sha256::digest(name.as_bytes()).into();
-    u64::from_be_bytes(*hash.first_chunk().expect("32 bytes hold 8")) >> 1
 }

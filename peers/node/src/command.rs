@@ -1,0 +1,115 @@
+//! The peers' executables: from a command line to a running process.
+
+use crate::log;
+use crate::process::{self, Plan, StartError};
+use config::args::{self, Executable};
+use config::{NodeConfig, Role};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a failed start exits with, as the original's peers (spec/cli.md section 4).
+const FAILED: u8 = 255;
+
+fn sentence(why: impl std::fmt::Display) -> StartError {
+    StartError {
+        sentence: why.to_string(),
+    }
+}
+
+/// Runs one role from its own command line.
+pub fn run_role(executable: Executable) -> ExitCode {
+    let command = match args::parse(executable, std::env::args_os()) {
+        Ok(command) => command,
+        Err(usage) => usage.exit(),
+    };
+    finish(role_plan(command), executable.name())
+}
+
+fn role_plan(command: args::PeerCommand) -> Result<(Plan, bool), StartError> {
+    let run_dir = config::paths::default_run_dir();
+    let segment = command
+        .generic
+        .segment
+        .ok_or_else(|| sentence("-g: a segment is needed"))?;
+    let role = Role {
+        process: None,
+        ..command.role
+    };
+    let plan = Plan {
+        socket: run_dir.join(format!("{}.sock", segment.name)),
+        run_dir,
+        roles: vec![role],
+        uid: command.generic.uid,
+        gid: command.generic.gid,
+    };
+    Ok((plan, command.generic.daemonize))
+}
+
+/// Runs a process of several roles from a node's configuration file.
+pub fn run_process(file: &Path, name: &str) -> ExitCode {
+    finish(process_plan(file, name), "archip-node")
+}
+
+fn process_plan(file: &Path, name: &str) -> Result<(Plan, bool), StartError> {
+    let config = NodeConfig::load(file).map_err(sentence)?;
+    let roles: Vec<Role> = config
+        .processes()
+        .into_iter()
+        .find(|process| process.name == name)
+        .map(|process| process.roles.into_iter().cloned().collect())
+        .ok_or_else(|| sentence(format!("{}: there is no process {name}", file.display())))?;
+    let node = &config.archipelago;
+    let roles = roles
+        .into_iter()
+        .map(|role| with_log(role, &node.log_dir))
+        .collect();
+    let plan = Plan {
+        socket: node
+            .run_dir
+            .join(format!("{}.sock", config.xseg.segment.name)),
+        run_dir: node.run_dir.clone(),
+        roles,
+        uid: Some(node.user.uid),
+        gid: Some(node.group.gid),
+    };
+    Ok((plan, false))
+}
+
+fn with_log(role: Role, log_dir: &Path) -> Role {
+    let logfile: PathBuf = role
+        .logfile
+        .clone()
+        .unwrap_or_else(|| log_dir.join(format!("{}.log", role.name)));
+    Role {
+        logfile: Some(logfile),
+        ..role
+    }
+}
+
+/// Runs what was planned, and says on stderr why not.
+fn finish(plan: Result<(Plan, bool), StartError>, name: &str) -> ExitCode {
+    let outcome = plan.and_then(|(plan, daemonize)| {
+        let first = plan
+            .roles
+            .first()
+            .ok_or_else(|| sentence("a process needs a role"))?;
+        // Before any thread or file exists.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(first.umask));
+        let (path, level) = (first.logfile.clone(), first.log_level);
+        if daemonize {
+            process::daemonize()?;
+        }
+        // Before the log's thread exists: a signal that a thread does not block would end us.
+        process::block_stop_signals().map_err(sentence)?;
+        log::start(path.as_deref(), level).map_err(sentence)?;
+        process::run(&plan)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{name}: {why}");
+            tracing::error!(%why, "the process ends");
+            ExitCode::from(FAILED)
+        }
+    }
+}

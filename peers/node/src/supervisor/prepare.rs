@@ -1,0 +1,85 @@
+//! Before the loop: directories, sockets, and who to become.
+
+use super::{SupervisorError, control_socket};
+use config::NodeConfig;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, User, chown, initgroups, setgid, setuid};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+/// Makes the run and log directories, which belong to the node's user and group.
+pub fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
+    let node = &config.archipelago;
+    directory(config, &node.run_dir, 0o770)?;
+    directory(config, &node.log_dir, 0o775)?;
+    for role in &config.roles {
+        if let Some(dir) = role.pidfile.as_deref().and_then(Path::parent) {
+            directory(config, dir, 0o770)?;
+        }
+    }
+    Ok(())
+}
+
+fn directory(config: &NodeConfig, path: &Path, mode: u32) -> Result<(), SupervisorError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+        .and_then(|()| give(config, path));
+    made.map_err(SupervisorError::file("make the directory", path))
+}
+
+fn give(config: &NodeConfig, path: &Path) -> io::Result<()> {
+    let user = Uid::effective()
+        .is_root()
+        .then_some(Uid::from_raw(config.archipelago.user.uid));
+    let group = Gid::from_raw(config.archipelago.group.gid);
+    Ok(chown(path, user, Some(group))?)
+}
+
+/// Listens for commands, for the node's user and group. Only whoever holds the segment comes
+/// here, so a socket that is there already is a leftover.
+pub(super) fn listen(config: &NodeConfig) -> Result<UnixListener, SupervisorError> {
+    let path = control_socket(&config.archipelago.run_dir);
+    let listener = replace_socket(&path, 0o660 & !config.archipelago.umask)
+        .and_then(|listener| give(config, &path).map(|()| listener));
+    listener.map_err(SupervisorError::file("listen at", &path))
+}
+
+fn replace_socket(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let before = umask(Mode::from_bits_truncate(0o777 & !mode));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Becomes the node's user for good, if that is not who we are.
+pub(super) fn become_user(config: &NodeConfig) -> Result<(), SupervisorError> {
+    let uid = Uid::from_raw(config.archipelago.user.uid);
+    let gid = Gid::from_raw(config.archipelago.group.gid);
+    if !Uid::effective().is_root() || uid.is_root() {
+        return Ok(());
+    }
+    let change = || -> nix::Result<()> {
+        if let Some(user) = User::from_uid(uid)? {
+            let name = std::ffi::CString::new(user.name).unwrap_or_default();
+            initgroups(&name, gid)?;
+        }
+        setgid(gid)?;
+        setuid(uid)
+    };
+    change().map_err(SupervisorError::system("become the user of the node"))
+}

@@ -1,0 +1,149 @@
+//! A real node: the programs themselves, started by `archipelago` in a folder of their own.
+
+use client::{Client, Ports};
+use config::{NodeConfig, SampleParams};
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A program of ours, beside the tests' own folder.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows where it is");
+    let dir = own
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/PROFILE/deps");
+    let path = dir.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --workspace --bins",
+        path.display()
+    );
+    path
+}
+
+/// A node; ended when dropped, whatever happens.
+pub struct RealNode {
+    dir: TempDir,
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// Its configuration.
+    pub config: NodeConfig,
+    supervisor: Child,
+}
+
+impl RealNode {
+    /// Starts a node in a fresh folder below `parent` and waits until it serves.
+    pub fn start(parent: &Path, vary: impl FnOnce(&mut SampleParams)) -> io::Result<RealNode> {
+        let dir = tempfile::tempdir_in(parent)?;
+        let mut params = SampleParams::new(dir.path());
+        vary(&mut params);
+        let file = params.write()?;
+        let config = NodeConfig::load(&file).map_err(io::Error::other)?;
+        let supervisor = start_supervisor(&file, dir.path())?;
+        Ok(RealNode {
+            dir,
+            file,
+            config,
+            supervisor,
+        })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where its segment is handed out.
+    pub fn socket(&self) -> PathBuf {
+        let name = &self.config.xseg.segment.name;
+        self.config.archipelago.run_dir.join(format!("{name}.sock"))
+    }
+
+    /// Where its peers serve.
+    pub fn ports(&self) -> Ports {
+        node::embedded::ports(&self.config.roles).expect("a sample has the four roles")
+    }
+
+    /// A client for the calling thread.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket(), self.ports(), "test").expect("a running node")
+    }
+
+    /// The process of a role, as its pid file says; `None` while it is being replaced.
+    pub fn pid_of(&self, role: &str) -> Option<i32> {
+        let file = self.config.archipelago.run_dir.join(format!("{role}.pid"));
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    }
+
+    /// The supervisor's process.
+    pub fn supervisor_pid(&self) -> i32 {
+        self.supervisor.id() as i32
+    }
+
+    /// Runs one of the tools on this node.
+    pub fn run(&self, tool: &str, arguments: &[&str]) -> io::Result<std::process::Output> {
+        Command::new(program(tool))
+            .arg("-c")
+            .arg(&self.file)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+    }
+
+    /// Stops the node in good order.
+    pub fn stop(mut self) -> io::Result<std::process::ExitStatus> {
+        let pid = nix::unistd::Pid::from_raw(self.supervisor_pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        self.supervisor.wait()
+    }
+}
+
+impl Drop for RealNode {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.supervisor_pid());
+        if matches!(self.supervisor.try_wait(), Ok(None)) {
+            // It ends its children; without it nobody would.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = self.supervisor.wait();
+        }
+    }
+}
+
+/// `archipelago start --foreground`, and its word to systemd that it is ready.
+fn start_supervisor(file: &Path, dir: &Path) -> io::Result<Child> {
+    let notify = dir.join("notify");
+    let socket = UnixDatagram::bind(&notify)?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let log = std::fs::File::create(dir.join("supervisor.out"))?;
+    let mut child = Command::new(program("archipelago"))
+        .arg("-c")
+        .arg(file)
+        .args(["start", "--foreground"])
+        .env("NOTIFY_SOCKET", &notify)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    let patience = Instant::now() + Duration::from_secs(60);
+    let mut word = [0; 256];
+    loop {
+        let heard = socket.recv(&mut word).unwrap_or(0);
+        if String::from_utf8_lossy(&word[..heard]).contains("READY=1") {
+            return Ok(child);
+        }
+        let ended = child.try_wait()?;
+        if ended.is_some() || Instant::now() > patience {
+            // It may have ended by itself already.
+            let _ = child.kill();
+            let _ = child.wait();
+            let said = std::fs::read_to_string(dir.join("supervisor.out")).unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "the node did not start ({ended:?}): {said}"
+            )));
+        }
+    }
+}

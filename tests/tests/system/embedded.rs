@@ -1,0 +1,194 @@
+//! The embedded node: the main job in one process, in memory and over files.
+
+use client::{Client, ErrorKind, Hint, Name, Volume};
+use config::{NodeConfig, SampleParams};
+use node::{Embedded, Storage};
+
+fn name(text: &str) -> Name {
+    Name::try_from(text).unwrap()
+}
+
+/// A node over the files of `dir`.
+fn over_files(dir: &std::path::Path, direct: bool) -> Embedded {
+    let mut params = SampleParams::new(dir);
+    params.direct = direct;
+    let file = dir.join("archipelago.conf");
+    if !file.exists() {
+        params.write().unwrap();
+    }
+    let config = NodeConfig::load(&file).unwrap();
+    let storage = Storage::Roles {
+        roles: config.roles.clone(),
+        run_dir: config.archipelago.run_dir.clone(),
+    };
+    Embedded::start(storage, 64).unwrap()
+}
+
+fn pattern(seed: u8, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed))
+        .collect()
+}
+
+fn read(client: &Client, volume: &str, offset: u64, len: usize) -> Vec<u8> {
+    let volume = Volume::open(client, name(volume), Hint::default()).unwrap();
+    let mut bytes = vec![0; len];
+    volume.read_at(&mut bytes, offset).unwrap();
+    bytes
+}
+
+/// Everything that a volume is for, on any storage.
+fn main_job(client: &Client) {
+    const MIB: usize = 1 << 20;
+    client.create(name("volume-1"), 10 << 30).unwrap();
+    assert_eq!(client.info(name("volume-1"), Hint::default()), Ok(10 << 30));
+    let volume = Volume::open(client, name("volume-1"), Hint::default()).unwrap();
+    let first = pattern(1, 9 * MIB);
+    volume.write_at(&first, 3 * MIB as u64 + 100).unwrap();
+    volume.flush().unwrap();
+    assert!(read(client, "volume-1", 3 * MIB as u64 + 100, first.len()) == first);
+    assert!(read(client, "volume-1", 0, 100).iter().all(|b| *b == 0));
+
+    client
+        .snapshot(name("volume-1"), name("snapshot-1"), Hint::default())
+        .unwrap();
+    client
+        .clone_volume(name("snapshot-1"), name("volume-2"), 0, Hint::default())
+        .unwrap();
+    let clone = Volume::open(client, name("volume-2"), Hint::default()).unwrap();
+    let second = pattern(7, MIB);
+    clone.write_at(&second, 4 * MIB as u64).unwrap();
+    volume.write_zeroes(8 << 20, 1 << 20).unwrap();
+
+    assert!(read(client, "volume-2", 4 * MIB as u64, MIB) == second);
+    assert!(read(client, "snapshot-1", 3 * MIB as u64 + 100, first.len()) == first);
+    assert!(
+        read(client, "volume-1", 8 << 20, MIB)
+            .iter()
+            .all(|b| *b == 0)
+    );
+    let refused = Volume::open(client, name("snapshot-1"), Hint::default())
+        .unwrap()
+        .write_at(&second, 0)
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+
+    let holes = volume.block_status(0, 10 << 30).unwrap();
+    assert!(holes.last().unwrap().hole && !holes[0].hole, "{holes:?}");
+    let written: u64 = holes.iter().filter(|b| !b.hole).map(|b| b.len).sum();
+    assert_eq!(
+        written,
+        4 * (4 << 20),
+        "blocks 0 to 3 were touched, the others are holes"
+    );
+
+    client
+        .rename(name("volume-2"), name("volume-3"), Hint::default())
+        .unwrap();
+    assert!(read(client, "volume-3", 4 * MIB as u64, MIB) == second);
+    let gone = client.info(name("volume-2"), Hint::default()).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+    client.remove(name("volume-3"), Hint::default()).unwrap();
+    client.create(name("volume-3"), 1 << 20).unwrap();
+}
+
+#[test]
+fn the_main_job_in_memory() {
+    let node = Embedded::in_memory().unwrap();
+    main_job(&node.client().unwrap());
+    node.stop().unwrap();
+}
+
+#[test]
+fn the_main_job_over_files_and_all_is_there_after_a_restart() {
+    for direct in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let node = over_files(dir.path(), direct);
+        main_job(&node.client().unwrap());
+        node.stop().unwrap();
+        let node = over_files(dir.path(), direct);
+        let client = node.client().unwrap();
+        let first = pattern(1, 9 << 20);
+        assert!(read(&client, "snapshot-1", (3 << 20) + 100, first.len()) == first);
+        drop(client);
+        node.stop().unwrap();
+    }
+}
+
+#[test]
+fn bad_input_gets_a_sentence_and_changes_nothing() {
+    let node = Embedded::in_memory().unwrap();
+    let client = node.client().unwrap();
+    client.create(name("volume-1"), 1 << 30).unwrap();
+    client
+        .snapshot(name("volume-1"), name("snapshot-1"), Hint::default())
+        .unwrap();
+    let long = "x".repeat(83);
+    for bad in [
+        "a/b/c/d",
+        "short",
+        ".",
+        "..",
+        "nul\0nul",
+        &long,
+        "archip_x",
+        "x_lock",
+        "v_0123456789abcdef",
+    ] {
+        let refused = client.create(name(bad), 1 << 20).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{bad}: {refused}");
+    }
+    let exists = client.create(name("volume-1"), 1 << 20).unwrap_err();
+    assert_eq!(exists.kind(), ErrorKind::Exists, "{exists}");
+    assert_eq!(client.info(name("volume-1"), Hint::default()), Ok(1 << 30));
+    let none = Hint::default();
+    let kinds = [
+        (
+            client.snapshot(name("volume-1"), name("snapshot-1"), none),
+            ErrorKind::Exists,
+        ),
+        (
+            client.snapshot(name("volume-1"), name("volume-1"), none),
+            ErrorKind::Exists,
+        ),
+        (
+            client.rename(name("volume-1"), name("volume-1"), none),
+            ErrorKind::Exists,
+        ),
+        (
+            client.rename(name("volume-1"), name("snapshot-1"), none),
+            ErrorKind::Exists,
+        ),
+        (
+            client.clone_volume(name("snapshot-1"), name("volume-2"), 1 << 20, none),
+            ErrorKind::Invalid,
+        ),
+        (
+            client.clone_volume(name("nothing-here"), name("volume-2"), 0, none),
+            ErrorKind::NotFound,
+        ),
+        (client.create(name("volume-2"), 0), ErrorKind::Invalid),
+        (client.resize(name("volume-1"), 0, true), ErrorKind::Invalid),
+        (
+            client.resize(name("volume-1"), 1 << 20, false),
+            ErrorKind::Invalid,
+        ),
+        (
+            client.remove(name("nothing-here"), none),
+            ErrorKind::NotFound,
+        ),
+    ];
+    for (at, (outcome, kind)) in kinds.into_iter().enumerate() {
+        let refused = outcome.unwrap_err();
+        assert_eq!(refused.kind(), kind, "{at}: {refused}");
+    }
+    let volume = Volume::open(&client, name("volume-1"), none).unwrap();
+    let past = volume.write_at(&[1; 4096], (1 << 30) - 1).unwrap_err();
+    assert_eq!(past.kind(), ErrorKind::Invalid, "{past}");
+    assert!(volume.read_at(&mut [0; 1], 1 << 30).is_err());
+    assert!(volume.read_at(&mut [0; 1], u64::MAX).is_err());
+    assert!(
+        volume.read_at(&mut [], 1 << 30).is_ok(),
+        "length 0 at the end is fine"
+    );
+}

@@ -1,0 +1,97 @@
+//! Stopping peers whose supervisor is gone: by their pid files.
+
+use super::lines;
+use crate::failure::Failure;
+use crate::settings::Settings;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use node::supervisor::control::Event;
+use node::supervisor::launch::{Plan, plans};
+use node::supervisor::pids::{self, Pidfd, Presence};
+use node::supervisor::{STOP_WITHIN, control_socket, pid_file};
+use std::io;
+use std::os::fd::AsFd;
+
+/// Stops the processes of all roles, or of one, the last started first.
+pub(super) fn stop(settings: &Settings, role: Option<&str>) -> Result<(), Failure> {
+    let plans = plans(&settings.config);
+    let wanted = |plan: &&Plan| role.is_none_or(|role| plan.roles.iter().any(|r| r == role));
+    let mut wanted = plans.iter().rev().filter(wanted).peekable();
+    if wanted.peek().is_none() {
+        let role = role.unwrap_or_default();
+        return Err(Failure::new(format!(
+            "there is no role {role} in this configuration"
+        )));
+    }
+    wanted.try_for_each(stop_process)?;
+    if role.is_none() {
+        clean(settings)?;
+    }
+    Ok(())
+}
+
+fn stop_process(plan: &Plan) -> Result<(), Failure> {
+    let roles = plan.roles.clone();
+    let found = plan.pid_files.iter().map(|file| pids::look(file));
+    let Some(pid) = found.filter_map(Presence::pid).next() else {
+        lines::tell(&Event::NotRunning { roles })?;
+        return remove_stale(plan);
+    };
+    lines::tell(&Event::Stopping {
+        roles: roles.clone(),
+    })?;
+    let first = roles.first().cloned().unwrap_or_default();
+    match end(pid) {
+        Ok(true) => lines::tell(&Event::Stopped { roles })?,
+        Ok(false) => {
+            let reason = "it does not end".into();
+            lines::tell(&Event::Failed { roles, reason })?;
+            return Err(Failure::new(format!("Failed to stop peer {first}.")));
+        }
+        Err(e) => return Err(Failure::unexpected(format!("can't stop {first}"), e)),
+    }
+    remove_stale(plan)
+}
+
+/// False: it lives on after [`STOP_WITHIN`].
+fn end(pid: i32) -> io::Result<bool> {
+    let process = match Pidfd::open(pid) {
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(true),
+        other => other?,
+    };
+    process.signal(Signal::SIGTERM)?;
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(STOP_WITHIN).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut fds, timeout)? > 0)
+}
+
+/// Removes what dead peers left, with a line for each.
+pub(super) fn remove_stale(plan: &Plan) -> Result<(), Failure> {
+    for file in &plan.pid_files {
+        let path = file.display();
+        let removed = pids::remove_stale(file, None)
+            .map_err(|e| Failure::unexpected(format!("can't remove {path}"), e))?;
+        if removed {
+            let text = format!("Removed the stale pid file {path}");
+            lines::tell(&Event::Note { text })?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a dead supervisor left.
+fn clean(settings: &Settings) -> Result<(), Failure> {
+    let run_dir = settings.run_dir();
+    for file in [control_socket(run_dir), pid_file(run_dir)] {
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::unexpected(
+                    format!("can't remove {}", file.display()),
+                    e,
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

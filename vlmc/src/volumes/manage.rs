@@ -1,0 +1,156 @@
+//! Commands that change a volume as a whole.
+
+use super::cli::{Clone, Create, Lock, Named, Rename, Resize, Snapshot, Unlock};
+use super::names::{any, bytes_of, existing, new, shown};
+use crate::failure::{Failure, say};
+use crate::mapped::{self, Mapped, Order};
+use crate::settings::Settings;
+use client::{Hint, Name};
+use mapfile::tool_name::NameRole;
+use std::ffi::OsStr;
+
+pub(super) fn create(settings: &Settings, args: &Create) -> Result<(), Failure> {
+    let name = new(&args.name, NameRole::Volume)?;
+    if args.size.is_none() && args.snap.is_none() {
+        return Err(Failure::new(
+            "At least one of the size/snap args must be provided",
+        ));
+    }
+    let parent = match &args.snap {
+        Some(snap) => any(snap)?,
+        None => Name::EMPTY,
+    };
+    make(settings, parent, name, args.size, args.old.hint())
+}
+
+pub(super) fn clone(settings: &Settings, args: &Clone) -> Result<(), Failure> {
+    let name = new(&args.name, NameRole::Volume)?;
+    make(
+        settings,
+        any(&args.snapshot)?,
+        name,
+        args.size,
+        args.old.hint(),
+    )
+}
+
+fn make(
+    settings: &Settings,
+    parent: Name,
+    name: Name,
+    size_mib: Option<u64>,
+    hint: Hint,
+) -> Result<(), Failure> {
+    let size = bytes_of(size_mib.unwrap_or(0))?;
+    let made = settings.client()?.clone_volume(parent, name, size, hint);
+    made.map_err(Failure::because("vlmc creation failed"))
+}
+
+pub(super) fn snapshot(settings: &Settings, args: &Snapshot) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    let snapshot = new(&args.snapshot, NameRole::Snapshot)?;
+    settings
+        .client()?
+        .snapshot(name, snapshot, args.old.hint())
+        .map_err(Failure::because("vlmc snapshot failed"))?;
+    say(format_args!("Snapshot name: {}", shown(&args.snapshot)))
+}
+
+/// Where a volume is mapped on this node.
+fn mapped_on(settings: &Settings, name: &OsStr) -> Result<Option<Mapped>, Failure> {
+    mapped::of_volume(settings.run_dir(), &name.to_string_lossy())
+}
+
+pub(super) fn remove(settings: &Settings, args: &Named) -> Result<(), Failure> {
+    if let Some(Mapped { device, .. }) = mapped_on(settings, &args.name)? {
+        let name = shown(&args.name);
+        return Err(Failure::new(format!(
+            "Volume {name} mapped on device {device}"
+        )));
+    }
+    settings
+        .client()?
+        .remove(any(&args.name)?, args.old.hint())
+        .map_err(Failure::because("vlmc removal failed"))
+}
+
+pub(super) fn rename(settings: &Settings, args: &Rename) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    let to = new(&args.new, NameRole::New)?;
+    if mapped_on(settings, &args.name)?.is_some() {
+        return Err(Failure::new("Cannot rename a mapped resource"));
+    }
+    settings
+        .client()?
+        .rename(name, to, args.old.hint())
+        .map_err(Failure::because("vlmc rename failed"))?;
+    say(format_args!(
+        "Renamed {} to {}",
+        shown(&args.name),
+        shown(&args.new)
+    ))
+}
+
+pub(super) fn resize(settings: &Settings, args: &Resize) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    let size = bytes_of(args.size)?;
+    let client = settings.client()?;
+    let failed = Failure::because("vlmc resize failed");
+    let shrinks = size < client.info(name, args.old.hint()).map_err(&failed)?;
+    let mapped = mapped_on(settings, &args.name)?;
+    if shrinks && mapped.is_some() {
+        return Err(Failure::new("Cannot shrink a mapped resource"));
+    }
+    if shrinks && !args.allow_shrink {
+        return Err(Failure::new(
+            "vlmc resize failed: the volume would lose its end; --allow-shrink allows that",
+        ));
+    }
+    client.resize(name, size, shrinks).map_err(&failed)?;
+    mapped.map_or(Ok(()), |mapped| mapped.order(Order::Resize))
+}
+
+pub(super) fn open(settings: &Settings, args: &Named) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    settings
+        .client()?
+        .open(name, args.old.hint())
+        .map_err(Failure::because("vlmc open failed"))?;
+    say("Volume opened")
+}
+
+pub(super) fn close(settings: &Settings, args: &Named) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    settings
+        .client()?
+        .close(name, args.old.hint())
+        .map_err(Failure::because("vlmc close failed"))?;
+    say("Volume closed")
+}
+
+pub(super) fn lock(settings: &Settings, args: &Lock) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    settings
+        .client()?
+        .lock(name)
+        .map_err(Failure::because("vlmc lock failed"))?;
+    say("Volume locked")
+}
+
+pub(super) fn unlock(settings: &Settings, args: &Unlock) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    settings
+        .client()?
+        .unlock(name, args.force)
+        .map_err(Failure::because("vlmc unlock failed"))?;
+    say("Volume unlocked")
+}
+
+pub(super) fn hash(settings: &Settings, args: &Named) -> Result<(), Failure> {
+    let name = existing(&args.name)?;
+    let hash = settings
+        .client()?
+        .hash(name, args.old.hint())
+        .map_err(Failure::because("vlmc hash failed"))?;
+    say(format_args!("Hash name: {hash}"))
+}
