@@ -196,6 +196,8 @@ fn a_missing_object_is_found() {
         .says("1 volumes and 2 objects checked, 0 findings\n");
     let object = find(&lab.path("blocks"), "imported_");
     fs::remove_file(&object).unwrap();
+    // The blocker keeps files open, and does not miss one that it has.
+    assert_eq!(lab.archipelago("restart").status, 0);
     let said = lab.vlmc("check");
     let name = object.file_name().unwrap().to_str().unwrap();
     assert!(
