@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
 const DEVICE: &str = "nbd+unix:///volume?socket=/run/nbd";
@@ -44,7 +44,7 @@ fn play(lab: &Lab) -> Receiver<String> {
     asked
 }
 
-fn describe(dir: &PathBuf, state: &str) {
+fn describe(dir: &Path, state: &str) {
     let pid = std::process::id() as i32;
     let info = json!({
         "id": 0, "volume": "volume", "device": DEVICE, "kind": "nbd", "pid": pid,
