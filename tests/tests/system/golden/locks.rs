@@ -262,13 +262,10 @@ fn b25_a_name_that_does_not_exist_gets_no_lock_file() {
     let setup = Setup::default();
     let dir = tree_with_a_volume(setup);
     let node = Node::over(dir.path(), setup);
-    let changed = || {
-        std::fs::metadata(dir.path().join("locks"))
-            .unwrap()
-            .modified()
-            .unwrap()
-    };
-    let before = changed();
+    let locks = std::fs::File::open(dir.path().join("locks")).unwrap();
+    let before = std::time::SystemTime::UNIX_EPOCH;
+    locks.set_modified(before).unwrap();
+    let changed = || locks.metadata().unwrap().modified().unwrap();
     let client = node.client();
     let missing = name("nothing-here");
     let outcomes = [

@@ -229,3 +229,29 @@ fn older_formats_read_and_migrate() {
         ..Setup::default()
     });
 }
+
+/// Ganeti always says that a map may be v0; the original then read a v1 map as one (B10).
+#[test]
+fn b10_a_v1_map_stays_one_whatever_is_assumed() {
+    let Some(archive) = Archive::unpack("legacy") else {
+        return;
+    };
+    let dir = archive.copy_of("00-before");
+    let node = Node::over(dir.path(), Setup::default());
+    let facts = &archive.manifest["volumes"]["legacyv1a"];
+    for v0_size in [None, Some(4 << 20)] {
+        let hint = Hint {
+            assume_v0: true,
+            v0_size,
+        };
+        let size = node.client().info(name("legacyv1a"), hint);
+        assert_eq!(size.ok(), facts["size"].as_u64());
+    }
+    let hint = Hint {
+        assume_v0: true,
+        v0_size: None,
+    };
+    let hash = content_hash(node.client(), "legacyv1a", hint, None);
+    assert_eq!(hash.unwrap(), facts["sha256"]);
+    node.stop();
+}
