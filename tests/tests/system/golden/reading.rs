@@ -6,9 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use system_tests::golden::archive::Stage;
 use system_tests::golden::replay::content_hash;
-use system_tests::golden::tree::{
-    Files, assert_servable_by_the_original, checked, decoded_hash, files,
-};
+use system_tests::golden::tree::{Files, assert_servable_by_the_original, decoded_hash, files};
 use system_tests::golden::{Archive, Node, Setup, name};
 
 /// The files of a tree but for its locks.
@@ -176,9 +174,9 @@ fn read_legacy_stage(dir: &Path, stage: &str, volumes: &[Legacy], setup: Setup) 
         assert_eq!(hash.unwrap(), volume.sha256, "{at}");
     }
     node.stop();
-    assert_servable_by_the_original(dir);
+    let found = assert_servable_by_the_original(dir);
     // All were upgraded when they were read, so nobody needs to be told their version or size.
-    for volume in checked(dir)["volumes"].as_array().unwrap() {
+    for volume in found["volumes"].as_array().unwrap() {
         assert_eq!(volume["version"], 2, "{volume} in {stage}");
     }
     for volume in volumes {
