@@ -276,7 +276,12 @@ impl Blocker {
                     return self.fail(incoming, errno);
                 }
                 self.counters.served += 1;
-                let serviced = said.serviced.unwrap_or(reply.serviced);
+                let serviced = match operation {
+                    // As much as was asked for: the source may end before (spec/protocol.md
+                    // section 2).
+                    Some(Operation::Copy) => request.size,
+                    _ => said.serviced.unwrap_or(reply.serviced),
+                };
                 self.desk.answer(incoming, Answer::served(serviced));
             }
             Err(errno) => self.finish_failed(incoming, request, errno.0),

@@ -135,9 +135,11 @@ impl Job {
         volume: &Volume,
         act: impl AsyncFnOnce() -> Result<T>,
     ) -> Result<T> {
+        if !volume.is_held() {
+            self.lookup_or_stale(volume).await?;
+        }
         let stays = self.mark() & TRANSIENT == 0 && self.is_open(volume).await?;
         if !stays {
-            self.lookup_or_stale(volume).await?;
             self.add_mark(TRANSIENT);
         }
         let result = match self.open(volume).await {

@@ -110,6 +110,14 @@ impl Job {
             .await
     }
 
+    /// The stored bytes of a page of a map that is not deleted, whose chunks are there.
+    pub(crate) async fn need_page(&self, found: &Found, page: PageNo) -> Result<Vec<u8>> {
+        self.read_page(found, page).await?.ok_or_else(|| {
+            tracing::error!(map = %found.header_name, page = page.0, "a chunk of the map is missing");
+            Errno::IO
+        })
+    }
+
     /// The entries of a page, for an operation that goes through the whole map and keeps none.
     pub(crate) async fn entries_of(
         &self,
@@ -117,10 +125,7 @@ impl Job {
         page: PageNo,
         names: &mut Names,
     ) -> Result<Vec<Entry>> {
-        let bytes = self.read_page(found, page).await?.ok_or_else(|| {
-            tracing::error!(map = %found.header_name, page = page.0, "a chunk of the map is missing");
-            Errno::IO
-        })?;
+        let bytes = self.need_page(found, page).await?;
         let first = found.layout.page_blocks(page).start;
         mapfile::decode(found.version(), &bytes, first, names).map_err(|error| {
             tracing::error!(map = %found.header_name, %error, "a map can't be read");
@@ -139,13 +144,9 @@ impl Job {
                 (PageState::Ready, ..) => return Ok(()),
                 (PageState::Loading, ..) => volume.changed.notified().await,
                 (PageState::Missing, page, found) => {
-                    let read = self.read_page(&found, page).await;
+                    let read = self.need_page(&found, page).await;
                     let put = volume.with_map(|map| match read {
-                        Ok(Some(bytes)) => map.put_page(page, &bytes),
-                        Ok(None) => {
-                            map.give_up_page(page);
-                            Err(Errno::IO)
-                        }
+                        Ok(bytes) => map.put_page(page, &bytes),
                         Err(errno) => {
                             map.give_up_page(page);
                             Err(errno)

@@ -3,6 +3,7 @@
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
+use crate::volume::Volume;
 
 impl Job {
     /// OPEN: takes the lock; success if it is ours already. EROFS, and no lock kept, for a
@@ -33,13 +34,25 @@ impl Job {
             volume.end();
             return Err(Errno::STALE);
         }
-        if !self.is_open(volume).await? {
+        if !self.exists_and_is_open(volume).await? {
             return self.not_open(volume.name()).await;
         }
         // After a restart of mapperd the lock is all that is known.
         self.open(volume).await?;
         self.close_held(volume).await?;
         Ok(Reply::done())
+    }
+
+    /// Whether the volume is open here. Only the lock of a name that exists is looked at: to look
+    /// may mean to take it (B25).
+    async fn exists_and_is_open(&self, volume: &Volume) -> Result<bool> {
+        if !volume.is_held() {
+            match self.lookup(volume.name()).await {
+                Err(Errno::NOENT) => return Ok(false),
+                found => found.map(drop)?,
+            }
+        }
+        self.is_open(volume).await
     }
 
     async fn not_open(&self, name: &mapfile::VolumeName) -> Result<Reply> {
@@ -64,7 +77,7 @@ impl Job {
         drop(entered);
         let entered = self.enter(&name, Access::Alone).await;
         let volume = &**entered.volume();
-        if !self.is_open(volume).await? {
+        if !self.exists_and_is_open(volume).await? {
             return match self.request.lease {
                 0 => Ok(Reply::done()),
                 _ => Err(Errno::STALE),

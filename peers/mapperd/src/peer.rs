@@ -61,10 +61,14 @@ impl Peer for Mapperd {
         self.core.under_way.get()
     }
 
+    fn give_up_waiting(&mut self) {
+        self.core.stopping.set(true);
+        self.core.stop.notify_all();
+    }
+
     fn finish(&mut self) -> bool {
+        self.give_up_waiting();
         let core = &self.core;
-        core.stopping.set(true);
-        core.stop.notify_all();
         if core.waiting.get() > 0 {
             return false;
         }

@@ -7,7 +7,6 @@ use crate::core::count;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
-use crate::load::Page;
 use crate::map::{Map, PageState};
 use crate::naming::wire;
 use crate::volume::Volume;
@@ -102,8 +101,7 @@ impl Job {
         for part in map.by_page(blocks) {
             let page = found.layout.page_of(part.start).0;
             if let PageState::Missing = map.want_page(page) {
-                let bytes: Page = self.read_page(&found, page).await?;
-                map.put_page(page, &bytes.ok_or(Errno::IO)?)?;
+                map.put_page(page, &self.need_page(&found, page).await?)?;
             }
             self.segments_of(&map, part, &mut segments);
         }

@@ -162,6 +162,9 @@ impl Host {
     /// Begins to stop: what is under way is finished, then the peers give back what they hold.
     pub fn stop(&mut self) {
         self.stopping = true;
+        for station in &mut self.stations {
+            station.peer.give_up_waiting();
+        }
     }
 
     /// Lets the next peer stop, once those behind it have. True: it begins to.

@@ -24,6 +24,10 @@ pub trait Peer {
     /// The predecessor's leftovers are cleared; requests come from now on.
     fn start(&mut self) {}
 
+    /// The node begins to stop, and other peers are still to be asked for what they have under
+    /// way: what waits for something that may never come is failed, and nothing begins to.
+    fn give_up_waiting(&mut self) {}
+
     /// The node stops: no request comes any more and none is under way. What has to be given
     /// back is given back; true when that is done.
     fn finish(&mut self) -> bool {

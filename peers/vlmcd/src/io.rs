@@ -419,9 +419,13 @@ impl Vlmcd {
                 size: answer.volume_size,
                 segments: reply.segments,
             });
-        } else if current {
-            for (block, segment) in (first..).zip(&reply.segments) {
-                volume.map.learn(block, segment);
+        } else {
+            // What was said without a lease is older.
+            op.once = None;
+            if current {
+                for (block, segment) in (first..).zip(&reply.segments) {
+                    volume.map.learn(block, segment);
+                }
             }
         }
         if asks >= ROUNDS_MAX {

@@ -4,6 +4,8 @@ use client::{Client, Hint, Name};
 use config::{NodeConfig, RoleKind, SampleParams};
 use node::{Embedded, Storage};
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 use xseg::Request;
 use xseg::protocol::{MapReply, MapSegment, NameRequest, Operation, PortNo, flags};
 
@@ -203,4 +205,30 @@ fn hinted(request: Request, hint: Hint) -> Request {
         v0_size: hint.v0_size.unwrap_or(request.v0_size),
         ..request
     }
+}
+
+/// Runs two futures of one client to their ends, by turns.
+pub async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(move |cx| {
+        if first.is_none()
+            && let Poll::Ready(output) = one.as_mut().poll(cx)
+        {
+            first = Some(output);
+        }
+        if second.is_none()
+            && let Poll::Ready(output) = other.as_mut().poll(cx)
+        {
+            second = Some(output);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }

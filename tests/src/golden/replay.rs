@@ -1,7 +1,7 @@
 //! The manifest's operations, through a client.
 //!
 //! What always holds: an operation that the original refused is refused here, and one that it
-//! served is served, but for what `spec/choices.md` says otherwise ([`Replay::is_ours_to_differ`]).
+//! served is served, but for what `spec/choices.md` decides otherwise; that is left out.
 
 use crate::golden::archive::{Stage, data};
 use crate::golden::node::{Node, name};
@@ -19,7 +19,7 @@ pub struct Replay<'a> {
     node: &'a Node,
     /// The manifest's volumes of older formats; null in the archive without any.
     volumes: &'a Value,
-    /// The volume of the operation before: a `close` names none.
+    /// The volume of the operation before: some operations name none.
     last: String,
 }
 
@@ -91,12 +91,10 @@ impl<'a> Replay<'a> {
                 said(client.clone_volume(name(text("snapshot")), target(), size, hint))
             }
             "create(X_CREATE)" => self.create_map(op),
-            "delete" | "delete again" => {
-                said(client.remove(self.gone_or(text("op"), target()), hint))
-            }
-            "info deleted" => said(client.info(name("golddel01"), hint)),
-            "open deleted" => said(client.open(name("golddel01"), hint)),
-            "read deleted" => plain(self.node.read(ports.vlmcd, "golddel01", 0, 512)),
+            "delete" | "delete again" => said(client.remove(target(), hint)),
+            "info deleted" => said(client.info(target(), hint)),
+            "open deleted" => said(client.open(target(), hint)),
+            "read deleted" => plain(self.node.read(ports.vlmcd, &volume, 0, 512)),
             "rename" => said(client.rename(target(), name(text("newname")), hint)),
             "flush" => plain(self.node.do_to(ports.vlmcd, Operation::Flush, &volume)),
             "write0+XF_FLUSH" => self.empty_write_with_flush(&volume),
@@ -109,15 +107,6 @@ impl<'a> Replay<'a> {
                 said(client.resize(target(), number("newsize").unwrap(), true))
             }
             other => panic!("an operation that nobody knows: {other}"),
-        }
-    }
-
-    /// `delete again` names no volume.
-    fn gone_or(&self, op: &str, target: xseg::Name) -> xseg::Name {
-        if op == "delete again" {
-            name("golddel01")
-        } else {
-            target
         }
     }
 
@@ -181,6 +170,7 @@ impl<'a> Replay<'a> {
             objects: objects.collect(),
         };
         let target = name(op["target"].as_str().unwrap());
+        // The manifest does not say the size; what it says of the volumes does.
         said(self.node.client().create_map(target, 10_485_760, &asked))
     }
 

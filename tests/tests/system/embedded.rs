@@ -38,7 +38,7 @@ fn read(client: &Client, volume: &str, offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// Everything that a volume is for, on any storage.
-fn main_job(client: &Client) {
+pub(crate) fn main_job(client: &Client) {
     const MIB: usize = 1 << 20;
     client.create(name("volume-1"), 10 << 30).unwrap();
     assert_eq!(client.info(name("volume-1"), Hint::default()), Ok(10 << 30));

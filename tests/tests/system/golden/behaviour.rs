@@ -1,12 +1,15 @@
 //! What the original's own tests relied on (`spec/protocol.md` section 7), of volumes, by raw
 //! requests to mapperd and vlmcd; on a node in memory and on one over files.
 
-use client::Hint;
-use system_tests::golden::node::Answer;
+use client::{Hint, Volume};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
+use system_tests::golden::node::{Answer, both};
 use system_tests::golden::{Node, Setup, name};
 use xseg::Request;
 use xseg::protocol::{
-    CloneRequest, CreateObject, CreateRequest, MapSegment, Operation, flags, mapflags,
+    CloneRequest, CreateObject, CreateRequest, MapSegment, NameRequest, Operation, flags, mapflags,
 };
 
 const BLOCK: u64 = 4 << 20;
@@ -519,4 +522,59 @@ fn hash_of_a_snapshot_makes_a_map_that_others_can_read() {
     system_tests::golden::tree::assert_servable_by_the_original(dir.path());
     let hash_of = |volume| system_tests::golden::tree::decoded_hash(dir.path(), volume);
     assert_eq!(hash_of(root), hash_of("snapshot-1"));
+}
+
+/// A snapshot that mapperd is asked for directly: vlmcd, which would have let the writes under way
+/// end first, knows nothing of it (B12). Of two blocks that are written one after the other, no
+/// snapshot shows the second without the first, or less than was answered before it was asked for.
+#[test]
+fn b12_a_snapshot_behind_vlmcds_back_is_of_one_moment() {
+    const SNAPSHOTS: u64 = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::over(dir.path(), Setup::default());
+    create(&node, "volume-1");
+    let client = node.client();
+    let volume = Volume::open(client, name("volume-1"), Hint::default()).unwrap();
+    let (answered, enough) = (Cell::new(0u64), Cell::new(false));
+    let writes = async {
+        while !enough.get() {
+            let next = (answered.get() + 1).to_le_bytes();
+            volume.write(&next, 0, false).await.unwrap();
+            volume.write(&next, BLOCK, false).await.unwrap();
+            answered.set(answered.get() + 1);
+        }
+    };
+    let snapshots = async {
+        let mut floors = Vec::new();
+        for at in 0..SNAPSHOTS {
+            // Each begins when something was written since the one before.
+            poll_fn(|_| match answered.get() >= at {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            })
+            .await;
+            floors.push(answered.get());
+            let request = Request::new(Operation::Snapshot, name("volume-1"));
+            let bytes = NameRequest(name(&format!("snapshot-{at}"))).encode();
+            let call = client.call(client.ports().mapperd, request, &bytes, 0);
+            call.await.unwrap();
+        }
+        enough.set(true);
+        floors
+    };
+    let (_, floors) = client.block_on(both(writes, snapshots));
+    for (at, floor) in (0..SNAPSHOTS).zip(floors) {
+        let value = |offset| {
+            let (_, bytes) = read(&node, &format!("snapshot-{at}"), offset, 8).unwrap();
+            u64::from_le_bytes(bytes.try_into().unwrap())
+        };
+        let (first, second) = (value(0), value(BLOCK));
+        let whole = first == second || first == second + 1;
+        assert!(
+            whole && second >= floor,
+            "{at}: {first}, {second}, {floor} answered"
+        );
+    }
+    drop(volume);
+    node.stop();
 }

@@ -6,9 +6,11 @@ use client::{ErrorKind, Hint, Volume};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::Poll;
-use system_tests::golden::node::OWNER_M;
+use system_tests::golden::node::{OWNER_M, both};
 use system_tests::golden::tree::{Files, files, sha256};
 use system_tests::golden::{Node, Setup, name};
+use xseg::Request;
+use xseg::protocol::Operation;
 
 const NONE: Hint = Hint {
     assume_v0: false,
@@ -105,6 +107,15 @@ fn another_host_has_it(dir: &Path, owner: &str, setup: Setup) {
     assert_eq!(client.info(name("volume-1"), NONE), Ok(8 << 20));
     let read = node.read(client.ports().vlmcd, "volume-1", 0, 5).unwrap();
     assert_eq!(read, (5, b"first".to_vec()));
+    let read_map = || {
+        let request = Request {
+            size: 8 << 20,
+            ..Request::new(Operation::MapRead, name("volume-1"))
+        };
+        client.call(client.ports().mapperd, request, &[], 0)
+    };
+    let (one, other) = client.block_on(both(read_map(), read_map()));
+    assert_eq!(one.unwrap().bytes, other.unwrap().bytes, "two MAPR at once");
     assert_eq!(files(dir), before, "with {owner}");
     assert_eq!(std::fs::read(lock_file(dir, "volume-1")).unwrap(), content);
     node.stop();
@@ -262,13 +273,10 @@ fn b25_a_name_that_does_not_exist_gets_no_lock_file() {
     let setup = Setup::default();
     let dir = tree_with_a_volume(setup);
     let node = Node::over(dir.path(), setup);
-    let changed = || {
-        std::fs::metadata(dir.path().join("locks"))
-            .unwrap()
-            .modified()
-            .unwrap()
-    };
-    let before = changed();
+    let locks = std::fs::File::open(dir.path().join("locks")).unwrap();
+    let before = std::time::SystemTime::UNIX_EPOCH;
+    locks.set_modified(before).unwrap();
+    let changed = || locks.metadata().unwrap().modified().unwrap();
     let client = node.client();
     let missing = name("nothing-here");
     let outcomes = [

@@ -6,9 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use system_tests::golden::archive::Stage;
 use system_tests::golden::replay::content_hash;
-use system_tests::golden::tree::{
-    Files, assert_servable_by_the_original, checked, decoded_hash, files,
-};
+use system_tests::golden::tree::{Files, assert_servable_by_the_original, decoded_hash, files};
 use system_tests::golden::{Archive, Node, Setup, name};
 
 /// The files of a tree but for its locks.
@@ -176,9 +174,9 @@ fn read_legacy_stage(dir: &Path, stage: &str, volumes: &[Legacy], setup: Setup) 
         assert_eq!(hash.unwrap(), volume.sha256, "{at}");
     }
     node.stop();
-    assert_servable_by_the_original(dir);
+    let found = assert_servable_by_the_original(dir);
     // All were upgraded when they were read, so nobody needs to be told their version or size.
-    for volume in checked(dir)["volumes"].as_array().unwrap() {
+    for volume in found["volumes"].as_array().unwrap() {
         assert_eq!(volume["version"], 2, "{volume} in {stage}");
     }
     for volume in volumes {
@@ -228,4 +226,30 @@ fn older_formats_read_and_migrate() {
         migrate: true,
         ..Setup::default()
     });
+}
+
+/// Ganeti always says that a map may be v0; the original then read a v1 map as one (B10).
+#[test]
+fn b10_a_v1_map_stays_one_whatever_is_assumed() {
+    let Some(archive) = Archive::unpack("legacy") else {
+        return;
+    };
+    let dir = archive.copy_of("00-before");
+    let node = Node::over(dir.path(), Setup::default());
+    let facts = &archive.manifest["volumes"]["legacyv1a"];
+    for v0_size in [None, Some(4 << 20)] {
+        let hint = Hint {
+            assume_v0: true,
+            v0_size,
+        };
+        let size = node.client().info(name("legacyv1a"), hint);
+        assert_eq!(size.ok(), facts["size"].as_u64());
+    }
+    let hint = Hint {
+        assume_v0: true,
+        v0_size: None,
+    };
+    let hash = content_hash(node.client(), "legacyv1a", hint, None);
+    assert_eq!(hash.unwrap(), facts["sha256"]);
+    node.stop();
 }

@@ -71,11 +71,12 @@ fn b02_unknown_operations_are_answered() {
                         target,
                         ..Request::default()
                     };
-                    let answer = node.ask(port, request, data);
-                    assert_eq!(
-                        answer,
-                        Err(libc::EOPNOTSUPP),
-                        "operation {op} at port {port}"
+                    let errno = node.ask(port, request, data).unwrap_err();
+                    // A blocker looks at the name first.
+                    let unnamed = request.target.is_empty() && errno == libc::EINVAL;
+                    assert!(
+                        errno == libc::EOPNOTSUPP || unnamed,
+                        "operation {op} at port {port}: {errno}"
                     );
                 }
             }
@@ -371,7 +372,9 @@ fn b22_targets_that_are_no_names() {
         data.resize(600, 0);
         for (port, operations) in served {
             for operation in operations {
-                for target in targets {
+                let is_volume = port == ports.vlmcd || port == ports.mapperd;
+                // An object's name may be as long as a target.
+                for target in targets.into_iter().filter(|t| is_volume || t.len() < 256) {
                     let target = xseg::Name::new(target).unwrap();
                     let request = Request {
                         size: 512,
