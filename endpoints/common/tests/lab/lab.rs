@@ -3,6 +3,8 @@
 //! The process is the test program itself, started again for [`node_process`] alone. It dies with
 //! the thread of the test that started it.
 
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
 use client::{Client, Ports};
 use config::{NodeConfig, SampleParams};
 use node::process::{self, Plan, READY_FD};
