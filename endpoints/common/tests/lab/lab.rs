@@ -24,6 +24,8 @@ const NODE: &str = "ARCHIPELAGO_TEST_NODE";
 const PART: &str = "ARCHIPELAGO_TEST_PART";
 /// The descriptor on which a node says that it serves.
 const READY: RawFd = 9;
+/// How often the peers are started before that counts as a failure.
+const ATTEMPTS: u32 = 20;
 /// MiB of its segment.
 const SEGMENT_MIB: u64 = 128;
 
@@ -109,16 +111,20 @@ impl Lab {
 
     /// Starts the holder and the peers.
     pub(crate) fn bring_up(&mut self) {
-        self.holder = Some(self.part("holder"));
+        self.holder = self.part("holder");
+        assert!(self.holder.is_some(), "the node's holder did not come up");
         self.bring_up_peers();
     }
 
-    /// Starts the peers.
+    /// Starts the peers: again and again while the holder has not noticed the end of their
+    /// predecessors, as a supervisor would.
     pub(crate) fn bring_up_peers(&mut self) {
-        self.peers = Some(self.part("peers"));
+        self.peers = (0..ATTEMPTS).find_map(|_| self.part("peers"));
+        assert!(self.peers.is_some(), "the node's peers did not come up");
     }
 
-    fn part(&self, part: &str) -> Child {
+    /// `None`: it ended before it served.
+    fn part(&self, part: &str) -> Option<Child> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let fd = theirs.as_raw_fd();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -139,24 +145,35 @@ impl Lab {
                 }
             });
         }
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         drop(theirs);
         let mut said = String::new();
         ours.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "ready\n", "the node's {part} did not come up");
-        child
+        if said
+            == "ready
+"
+        {
+            return Some(child);
+        }
+        child.wait().unwrap();
+        self.remove_pid_files();
+        None
     }
 
     /// Kills the peers, as SIGKILL does.
     pub(crate) fn kill_peers(&mut self) {
         end(&mut self.peers);
-        // What a dead peer leaves, and the tools remove.
+        self.remove_pid_files();
+    }
+
+    /// What a dead peer leaves, and the tools remove.
+    fn remove_pid_files(&self) {
         let run = self.dir().join("run");
-        for entry in std::fs::read_dir(run).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "pid") {
-                std::fs::remove_file(path).unwrap();
-            }
+        let files = std::fs::read_dir(run)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        for path in files.filter(|path| path.extension().is_some_and(|e| e == "pid")) {
+            std::fs::remove_file(path).unwrap();
         }
     }
 
