@@ -103,7 +103,7 @@ impl Mapped {
             return Ok(());
         };
         let end = self.handle.order(Order::Finish);
-        place.remove();
+        drop(place);
         end
     }
 }

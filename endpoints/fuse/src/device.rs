@@ -127,7 +127,7 @@ fn attach(setting: &Setting, file: &File) -> Result<(Disk, Place), Error> {
         if matches!(outcome, Ok(true)) {
             return Ok((disk, place));
         }
-        place.remove();
+        drop(place);
         outcome.map_err(Error::system(what))?;
     }
     Err(Error::new(

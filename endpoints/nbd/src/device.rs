@@ -47,14 +47,7 @@ pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
     let place = Place::smallest(&setting.run_dir, setting.gid)?;
     ready.log_to(&setting.log_dir.join(format!("mapped-{}.log", place.id())))?;
     let export = VolumeExport::new(backend, setting.readonly);
-    let server = server(&place.path("nbd"), setting.gid, export);
-    let server = match server {
-        Ok(server) => server,
-        Err(why) => {
-            place.remove();
-            return Err(why);
-        }
-    };
+    let server = server(&place.path("nbd"), setting.gid, export)?;
     let uri = uri(&setting.volume_name(), &place.path("nbd"));
     let listener = control::listen(&place.path("control"), setting.gid)?;
     let (events, happened) = channel();
