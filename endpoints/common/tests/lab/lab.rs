@@ -24,8 +24,6 @@ const NODE: &str = "ARCHIPELAGO_TEST_NODE";
 const PART: &str = "ARCHIPELAGO_TEST_PART";
 /// The descriptor on which a node says that it serves.
 const READY: RawFd = 9;
-/// How often the peers are started before that counts as a failure.
-const ATTEMPTS: u32 = 20;
 /// MiB of its segment.
 const SEGMENT_MIB: u64 = 128;
 
@@ -116,10 +114,9 @@ impl Lab {
         self.bring_up_peers();
     }
 
-    /// Starts the peers: again and again while the holder has not noticed the end of their
-    /// predecessors, as a supervisor would.
+    /// Starts the peers.
     pub(crate) fn bring_up_peers(&mut self) {
-        self.peers = (0..ATTEMPTS).find_map(|_| self.part("peers"));
+        self.peers = self.part("peers");
         assert!(self.peers.is_some(), "the node's peers did not come up");
     }
 
@@ -139,8 +136,13 @@ impl Lab {
         unsafe {
             command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
-                match libc::dup2(fd, READY) {
-                    READY => Ok(()),
+                // To itself, dup2 would leave it to be closed by exec.
+                let passed = match fd {
+                    READY => libc::fcntl(fd, libc::F_SETFD, 0),
+                    _ => libc::dup2(fd, READY),
+                };
+                match passed {
+                    0.. => Ok(()),
                     _ => Err(std::io::Error::last_os_error()),
                 }
             });
@@ -156,7 +158,6 @@ impl Lab {
             return Some(child);
         }
         child.wait().unwrap();
-        self.remove_pid_files();
         None
     }
 
