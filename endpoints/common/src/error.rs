@@ -40,11 +40,17 @@ impl Error {
         }
     }
 
-    /// `pids` use the device (it may be unknown who does).
+    /// `pids` use the device. None of them is known: something in the kernel, or in another
+    /// namespace, does.
     pub fn busy(pids: Vec<i32>) -> Error {
+        let sentence = if pids.is_empty() {
+            "Device is busy"
+        } else {
+            "busy"
+        };
         Error {
             pids,
-            ..Error::new(ErrorKind::Busy, "busy")
+            ..Error::new(ErrorKind::Busy, sentence)
         }
     }
 

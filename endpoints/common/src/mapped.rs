@@ -79,6 +79,11 @@ impl Mapped {
         end
     }
 
+    /// Whether [`Mapped::finish`] was done.
+    pub fn is_finished(&self) -> bool {
+        self.place().is_none()
+    }
+
     /// That the volume can be closed now.
     pub fn check_closable(&self) -> Result<(), Error> {
         let why = match self.handle.state() {
@@ -87,10 +92,7 @@ impl Mapped {
             State::Waiting => "its node is away; start it first",
             State::Over => "it has been taken down",
         };
-        Err(Error::new(
-            ErrorKind::Refused,
-            format!("{}: {why}", self.info.device),
-        ))
+        Err(Error::new(ErrorKind::Refused, why))
     }
 
     /// Flushes and closes the volume, and leaves the registry. Done once: later calls wait for
@@ -101,7 +103,7 @@ impl Mapped {
             return Ok(());
         };
         let end = self.handle.order(Order::Finish);
-        place.remove();
+        drop(place);
         end
     }
 }

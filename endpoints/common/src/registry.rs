@@ -35,7 +35,7 @@ pub struct Info {
     pub state: String,
 }
 
-/// A place in the registry, held for as long as this lives. Dropping it leaves the files.
+/// A place in the registry, held for as long as this lives; then its files are removed.
 #[derive(Debug)]
 pub struct Place {
     id: u32,
@@ -131,9 +131,10 @@ impl Place {
         }
         Ok(())
     }
+}
 
-    /// Gives the place up.
-    pub fn remove(self) {
+impl Drop for Place {
+    fn drop(&mut self) {
         let removed = self
             .clear()
             .and_then(|()| fs::remove_file(self.path("lock")))
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(first.id(), 0);
         assert!(Place::take(run.path(), 0, gid()).unwrap().is_none());
         assert_eq!(Place::smallest(run.path(), gid()).unwrap().id(), 1);
-        first.remove();
+        drop(first);
         assert!(!run.path().join("mapped/0").exists());
         assert_eq!(Place::smallest(run.path(), gid()).unwrap().id(), 0);
     }
@@ -212,6 +213,10 @@ mod tests {
         let text = fs::read(place.path("info.json")).unwrap();
         assert_eq!(serde_json::from_slice::<Info>(&text).unwrap(), info(0));
         drop(place);
+        // Nobody holds the lock of a process that was killed.
+        fs::create_dir(run.path().join("mapped/0")).unwrap();
+        fs::write(run.path().join("mapped/0/info.json"), text).unwrap();
+        fs::write(run.path().join("mapped/0/lock"), "").unwrap();
         let again = Place::smallest(run.path(), gid()).unwrap();
         assert_eq!(again.id(), 0);
         assert!(!again.path("info.json").exists());

@@ -127,7 +127,7 @@ fn attach(setting: &Setting, file: &File) -> Result<(Disk, Place), Error> {
         if matches!(outcome, Ok(true)) {
             return Ok((disk, place));
         }
-        place.remove();
+        drop(place);
         outcome.map_err(Error::system(what))?;
     }
     Err(Error::new(
@@ -201,9 +201,8 @@ impl LoopDevice {
     }
 
     fn check_unused(&self) -> Result<(), Error> {
-        let device = self.mapped.device();
         if in_use::is_mounted(self.disk.minor()) {
-            let why = format!("{device}: Device is mounted. Cannot unmap device.");
+            let why = "Device is mounted. Cannot unmap device.";
             return Err(Error::new(ErrorKind::Refused, why));
         }
         let mut users = Vec::new();

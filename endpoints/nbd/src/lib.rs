@@ -8,6 +8,8 @@
 //! | [`export`] | the seam to a backend: [`Export`], its buffers and operations |
 //! | [`server`], [`control`] | [`Server`], [`Options`], [`Handle`]: run, stop, freeze, who is there |
 //! | [`backends`] | a backend that does nothing and one in memory |
+//! | [`volume`] | a volume of a node as a backend |
+//! | [`device`] | the program `archip-nbd`: a volume's address, from `map` to `unmap` |
 //! | [`wire`], [`handshake`], [`mod@check`], [`extents`], [`error`] | the protocol, pure |
 //! | `session` | one connection without its socket |
 //! | `ring`, `connection`, `event_loop` | the system calls |
@@ -37,6 +39,7 @@ pub mod backends;
 pub mod check;
 mod connection;
 pub mod control;
+pub mod device;
 pub mod error;
 mod event_loop;
 pub mod export;
@@ -47,6 +50,7 @@ pub mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+pub mod volume;
 pub mod wire;
 
 pub use control::{Client, Handle};

@@ -241,7 +241,12 @@ impl Backend {
         if matches!(self.stage, Stage::Frozen | Stage::Over) {
             return None;
         }
-        self.line.take(len)
+        let buffer = self.line.take(len);
+        if buffer.is_none() {
+            // Other clients give theirs back without a word.
+            self.look_again(traffic::STARVED);
+        }
+        buffer
     }
 
     /// Gives a buffer back.

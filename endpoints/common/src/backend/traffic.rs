@@ -9,7 +9,7 @@ use xseg::protocol::{MapReply, Operation, PortNo, flags, mapflags};
 use xseg::{Extent, Request};
 
 /// How soon a request is tried again that found no slot or buffer: other clients have them.
-const STARVED: Duration = Duration::from_millis(2);
+pub(super) const STARVED: Duration = Duration::from_millis(2);
 /// How soon one is tried again whose port nobody serves.
 const UNSERVED: Duration = Duration::from_millis(20);
 /// Most of a volume that one question about its map is about.

@@ -3,6 +3,8 @@
 //! The process is the test program itself, started again for [`node_process`] alone. It dies with
 //! the thread of the test that started it.
 
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
 use client::{Client, Ports};
 use config::{NodeConfig, SampleParams};
 use node::process::{self, Plan, READY_FD};
@@ -107,16 +109,19 @@ impl Lab {
 
     /// Starts the holder and the peers.
     pub(crate) fn bring_up(&mut self) {
-        self.holder = Some(self.part("holder"));
+        self.holder = self.part("holder");
+        assert!(self.holder.is_some(), "the node's holder did not come up");
         self.bring_up_peers();
     }
 
     /// Starts the peers.
     pub(crate) fn bring_up_peers(&mut self) {
-        self.peers = Some(self.part("peers"));
+        self.peers = self.part("peers");
+        assert!(self.peers.is_some(), "the node's peers did not come up");
     }
 
-    fn part(&self, part: &str) -> Child {
+    /// `None`: it ended before it served.
+    fn part(&self, part: &str) -> Option<Child> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let fd = theirs.as_raw_fd();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -131,30 +136,45 @@ impl Lab {
         unsafe {
             command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
-                match libc::dup2(fd, READY) {
-                    READY => Ok(()),
+                // To itself, dup2 would leave it to be closed by exec.
+                let passed = match fd {
+                    READY => libc::fcntl(fd, libc::F_SETFD, 0),
+                    _ => libc::dup2(fd, READY),
+                };
+                match passed {
+                    0.. => Ok(()),
                     _ => Err(std::io::Error::last_os_error()),
                 }
             });
         }
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         drop(theirs);
         let mut said = String::new();
         ours.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "ready\n", "the node's {part} did not come up");
-        child
+        if said
+            == "ready
+"
+        {
+            return Some(child);
+        }
+        child.wait().unwrap();
+        None
     }
 
     /// Kills the peers, as SIGKILL does.
     pub(crate) fn kill_peers(&mut self) {
         end(&mut self.peers);
-        // What a dead peer leaves, and the tools remove.
+        self.remove_pid_files();
+    }
+
+    /// What a dead peer leaves, and the tools remove.
+    fn remove_pid_files(&self) {
         let run = self.dir().join("run");
-        for entry in std::fs::read_dir(run).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e == "pid") {
-                std::fs::remove_file(path).unwrap();
-            }
+        let files = std::fs::read_dir(run)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        for path in files.filter(|path| path.extension().is_some_and(|e| e == "pid")) {
+            std::fs::remove_file(path).unwrap();
         }
     }
 

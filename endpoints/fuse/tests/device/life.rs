@@ -13,7 +13,7 @@ fn bytes_come_back() {
         return;
     };
     let mapped = Mapped::new(&lab, "volume", 64 << 20, &[]);
-    let pattern: Vec<u8> = (0..3 << 20).map(|i: u32| (i * 7 >> 3) as u8).collect();
+    let pattern: Vec<u8> = (0..3 << 20).map(|i: u32| ((i * 7) >> 3) as u8).collect();
     mapped.write(1 << 20, &pattern);
     mapped.write(40 << 20, &pattern[..4096]);
     mapped.drop_cache();

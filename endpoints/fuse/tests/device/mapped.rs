@@ -4,6 +4,7 @@ use crate::lab::Lab;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_archip-fuse");
@@ -57,11 +58,24 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     said
 }
 
-/// A mapped volume.
-pub(crate) struct Mapped<'a> {
-    lab: &'a Lab,
+/// A mapped volume, by itself: killed and detached when it is dropped before it was unmapped.
+pub(crate) struct Held {
     pub(crate) device: String,
     pub(crate) id: String,
+    place: PathBuf,
+}
+
+/// A mapped volume of a node.
+pub(crate) struct Mapped<'a> {
+    lab: &'a Lab,
+    held: Held,
+}
+
+impl std::ops::Deref for Mapped<'_> {
+    type Target = Held;
+    fn deref(&self) -> &Held {
+        &self.held
+    }
 }
 
 impl<'a> Mapped<'a> {
@@ -79,19 +93,21 @@ impl<'a> Mapped<'a> {
         assert!(output.status.success(), "{said}{complained}{}", lab.logs());
         let device = said.strip_suffix('\n').unwrap().to_owned();
         let id = device.strip_prefix("/dev/loop").unwrap().to_owned();
-        Mapped { lab, device, id }
+        let place = lab.place(&id);
+        Mapped {
+            lab,
+            held: Held { device, id, place },
+        }
     }
 
-    /// The same without a guard, for a test that needs the lab itself; see [`Mapped::adopt`].
-    pub(crate) fn forget(self) -> (String, String) {
-        let names = (self.device.clone(), self.id.clone());
-        std::mem::forget(self);
-        names
+    /// The same without the lab, for a test that changes it; see [`Mapped::of`].
+    pub(crate) fn alone(self) -> Held {
+        self.held
     }
 
-    /// Guards a mapped volume again.
-    pub(crate) fn adopt(lab: &'a Lab, device: String, id: String) -> Mapped<'a> {
-        Mapped { lab, device, id }
+    /// With the lab again.
+    pub(crate) fn of(lab: &'a Lab, held: Held) -> Mapped<'a> {
+        Mapped { lab, held }
     }
 
     /// The endpoint process.
@@ -177,12 +193,14 @@ pub(crate) fn wait_end(process: &std::os::fd::OwnedFd) {
     );
 }
 
-impl Drop for Mapped<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        if !self.lab.place(&self.id).join("info.json").exists() {
+        let Ok(text) = std::fs::read(self.place.join("info.json")) else {
             return;
-        }
-        self.signal(nix::sys::signal::Signal::SIGKILL);
+        };
+        let info: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let pid = nix::unistd::Pid::from_raw(info["pid"].as_i64().unwrap() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         let _ = Command::new("losetup").args(["-d", &self.device]).output();
     }
 }

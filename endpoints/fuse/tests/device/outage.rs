@@ -14,7 +14,7 @@ const BLOCKS: u64 = 1024;
 
 /// What block `index` holds after its `round`-th write.
 fn content(index: u64, round: u64) -> Vec<u8> {
-    let mark = (round << 32 | index + 1).to_le_bytes();
+    let mark = ((round << 32) | (index + 1)).to_le_bytes();
     mark.iter().copied().cycle().take(BLOCK).collect()
 }
 
@@ -50,22 +50,21 @@ fn write_until(device: &str, stop: &AtomicBool, answered: &AtomicU64) -> u64 {
 /// Runs `disturb` a few times under a writer, and checks every block afterwards.
 fn survive(lab: &mut Lab, disturb: impl Fn(&mut Lab, &str)) {
     let mapped = Mapped::new(lab, "volume", BLOCKS * BLOCK as u64, &[]);
-    // The guard borrows the lab, which the disturbance needs: it goes on without one.
-    let (device, id) = mapped.forget();
+    let held = mapped.alone();
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let rounds = thread::scope(|scope| {
-        let writer = scope.spawn(|| write_until(&device, &stop, &answered));
+        let writer = scope.spawn(|| write_until(&held.device, &stop, &answered));
         for _ in 0..3 {
             let target = answered.load(Ordering::SeqCst) + BLOCKS / 2;
             while answered.load(Ordering::SeqCst) < target && !writer.is_finished() {
                 thread::yield_now();
             }
-            disturb(lab, &id);
+            disturb(lab, &held.id);
         }
         stop.store(true, Ordering::SeqCst);
         writer.join().unwrap()
     });
-    let mapped = Mapped::adopt(lab, device, id);
+    let mapped = Mapped::of(lab, held);
     mapped.drop_cache();
     for index in 0..BLOCKS {
         let found = mapped.read(index * BLOCK as u64, BLOCK);
@@ -129,9 +128,9 @@ fn a_filesystem_outlives_the_node() {
     if !has(test, "mkfs.ext4", "-V") {
         return;
     }
-    let (device, id) = Mapped::new(&lab, "volume", 128 << 20, &[]).forget();
-    run("mkfs.ext4", &["-q", &device]);
-    let mounted = Mounted::new(&device, &lab.dir().join("mnt"));
+    let held = Mapped::new(&lab, "volume", 128 << 20, &[]).alone();
+    run("mkfs.ext4", &["-q", &held.device]);
+    let mounted = Mounted::new(&held.device, &lab.dir().join("mnt"));
     let copy = mounted.0.join("linux");
     let target = copy.to_str().unwrap().to_owned();
     thread::scope(|scope| {
@@ -145,7 +144,7 @@ fn a_filesystem_outlives_the_node() {
     lab.bring_up();
     run("diff", &["-r", "/usr/include/linux", &target]);
     mounted.unmount();
-    let mapped = Mapped::adopt(&lab, device, id);
+    let mapped = Mapped::of(&lab, held);
     run("e2fsck", &["-fn", &mapped.device]);
     mapped.unmap();
 }

@@ -12,7 +12,7 @@ use crate::lab::Lab;
 const SIZE: usize = 8 << 20;
 
 /// Runs a tool for at most a minute; it must succeed. `None`, with a line: it is not installed.
-fn run(tool: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn run(tool: &str, arguments: &[&str]) -> Option<String> {
     let output = output(tool, arguments)?;
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{tool} {arguments:?}: {out}{err}");

@@ -1,0 +1,208 @@
+//! A volume as an NBD address: putting it there, and taking it down.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use endpoint::control::{self, Device};
+use endpoint::daemon::Ready;
+use endpoint::error::{Error, ErrorKind};
+use endpoint::{Backend, Info, Mapped, Order, Place, Setting, memory, signals};
+
+use crate::control::Handle;
+use crate::server::{Options, Server, listen};
+use crate::volume::VolumeExport;
+
+/// Bytes that a socket's path may have (unix(7), without the NUL).
+const PATH_MAX: usize = 107;
+/// Permissions of the socket.
+const MODE: u32 = 0o660;
+
+/// What the process waits for.
+enum Event {
+    /// TERM.
+    End,
+    /// The server has ended.
+    Ended,
+    /// The device is down, and who asked for that knows.
+    Told,
+}
+
+struct Address {
+    mapped: Mapped,
+    server: Handle,
+    events: Sender<Event>,
+}
+
+/// Presents the volume until it is unmapped.
+///
+/// # Errors
+/// Everything that can keep the address from coming up, as a sentence; nothing is left then.
+pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
+    memory::protect();
+    let backend = Backend::open(setting.volume, setting.joiner("archip-nbd"), &[])?;
+    let handle = backend.handle();
+    let place = Place::smallest(&setting.run_dir, setting.gid)?;
+    ready.log_to(&setting.log_dir.join(format!("mapped-{}.log", place.id())))?;
+    let export = VolumeExport::new(backend, setting.readonly);
+    let server = server(&place.path("nbd"), setting.gid, export)?;
+    let uri = uri(&setting.volume_name(), &place.path("nbd"));
+    let listener = control::listen(&place.path("control"), setting.gid)?;
+    let (events, happened) = channel();
+    let address = Arc::new(Address {
+        mapped: Mapped::new(place, setting, "nbd", &uri, handle)?,
+        server: server.handle(),
+        events: events.clone(),
+    });
+    let ended = events.clone();
+    start(server, move || drop(ended.send(Event::Ended)))?;
+    // Nobody listens any more when the process is ending.
+    signals::watch(move || drop(events.send(Event::End)))?;
+    control::serve(listener, address.clone()).map_err(Error::system("can't start a thread"))?;
+    ready.say(&uri)?;
+    tracing::info!(volume = setting.volume_name(), uri, "mapped");
+    address.live(&happened)
+}
+
+fn server(path: &Path, gid: u32, export: VolumeExport) -> Result<Server<VolumeExport>, Error> {
+    let len = path.as_os_str().len();
+    if len > PATH_MAX {
+        let why = format!(
+            "the path of the socket, {}, has {len} bytes; {PATH_MAX} are possible: choose a \
+             shorter RUN_DIR",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Config, why));
+    }
+    let what = format!("can't listen at {}", path.display());
+    let listener = listen(path, MODE).map_err(Error::system(what.clone()))?;
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(path, None, Some(gid)).map_err(Error::system(what))?;
+    }
+    Server::new(listener, export, Options::default()).map_err(Error::system("can't start a server"))
+}
+
+fn start(server: Server<VolumeExport>, ended: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let work = move || {
+        memory::touch_stack();
+        match server.run() {
+            Ok(summary) => tracing::info!(?summary, "the server ended"),
+            Err(why) => tracing::error!(%why, "the server failed"),
+        }
+        ended();
+    };
+    let started = std::thread::Builder::new()
+        .name("volume".into())
+        .spawn(work);
+    started
+        .map(drop)
+        .map_err(Error::system("can't start a thread"))
+}
+
+/// `nbd+unix:///VOLUME?socket=PATH`, as the NBD project's `doc/uri.md` has it.
+fn uri(volume: &str, socket: &Path) -> String {
+    let mut uri = String::from("nbd+unix:///");
+    escape(&mut uri, volume.as_bytes());
+    uri.push_str("?socket=");
+    escape(&mut uri, socket.as_os_str().as_bytes());
+    uri
+}
+
+fn escape(uri: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                uri.push(char::from(byte));
+            }
+            // A String takes everything.
+            _ => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+}
+
+impl Address {
+    fn live(&self, events: &Receiver<Event>) -> Result<(), Error> {
+        for event in events {
+            match event {
+                Event::Told => return Ok(()),
+                Event::End => {
+                    tracing::info!("asked to end: clients are disconnected");
+                    self.close()?;
+                    return Ok(());
+                }
+                // Without an order to end: the server failed, and that was logged.
+                Event::Ended if !self.mapped.is_finished() => return self.close(),
+                Event::Ended => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes and closes the volume, then lets the clients go.
+    fn close(&self) -> Result<(), Error> {
+        self.server.freeze();
+        let end = self.mapped.finish();
+        self.server.stop();
+        end
+    }
+}
+
+impl Device for Address {
+    fn freeze(&self) -> Result<(), Error> {
+        self.server.freeze();
+        self.mapped
+            .order(Order::Freeze)
+            .inspect_err(|_| self.server.thaw())
+    }
+
+    fn thaw(&self) -> Result<(), Error> {
+        let end = self.mapped.order(Order::Thaw);
+        self.server.thaw();
+        end
+    }
+
+    fn resize(&self) -> Result<(), Error> {
+        self.mapped.order(Order::Resize)
+    }
+
+    fn unmap(&self) -> Result<(), Error> {
+        self.mapped.check_closable()?;
+        let mut pids: Vec<i32> = self
+            .server
+            .clients()
+            .iter()
+            .map(|client| client.pid)
+            .collect();
+        if !pids.is_empty() {
+            pids.sort_unstable();
+            pids.dedup();
+            return Err(Error::busy(pids));
+        }
+        self.close()
+    }
+
+    fn info(&self) -> Info {
+        self.mapped.info()
+    }
+
+    fn over(&self) {
+        // The process is ending already when nobody listens.
+        let _ = self.events.send(Event::Told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_meaning_in_an_address_is_escaped() {
+        let uri = uri("a volume?", Path::new("/run/x y/mapped/0/nbd"));
+        assert_eq!(
+            uri,
+            "nbd+unix:///a%20volume%3F?socket=/run/x%20y/mapped/0/nbd"
+        );
+    }
+}
