@@ -26,6 +26,13 @@ impl Errno {
     pub(crate) const PERM: Errno = Errno(libc::EPERM);
 }
 
+impl Errno {
+    /// Whether the request was never worked on: no slot, no buffer, no server.
+    pub(crate) fn is_shortage(self) -> bool {
+        matches!(self.0, libc::EAGAIN | libc::ENXIO | libc::ENOBUFS)
+    }
+}
+
 impl From<FormatError> for Errno {
     /// What the caller got wrong (a name that is no map, a size) is EINVAL; a map that claims to
     /// be one and is not readable is EIO.

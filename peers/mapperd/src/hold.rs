@@ -224,7 +224,11 @@ impl Job {
         if now.saturating_sub(volume.checked_ns()) <= LEASE_NS / 2 {
             return Ok(());
         }
-        self.flush_map(volume).await
+        match self.sync_and_note(volume).await {
+            // Storage that failed the sync was asked under the lock; reads go on.
+            Err(errno) if errno != Errno::STALE && !errno.is_shortage() => Ok(()),
+            other => other,
+        }
     }
 
     /// What a failed map write means: ESTALE says that the lock was broken, and the volume is lost.

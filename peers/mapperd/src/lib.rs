@@ -33,7 +33,7 @@
 //! |---|---|
 //! | `peer` | [`Mapperd`]: requests in, answers out |
 //! | `core`, `job` | what all operations share; one request being served, its step mark |
-//! | `store` | what is asked of the blockers |
+//! | `ask`, `store`, `lock` | what is asked of the blockers: how; objects; locks, syncs, fences |
 //! | `naming`, `errno` | names of requests; why an operation failed |
 //! | `gate`, `window`, `volume` | admission to a volume; bounded parallelism; what is known of it |
 //! | `load`, `map` | finding a map and reading its entries; the cached map |
@@ -43,6 +43,7 @@
 //! | `intent`, `rename`, `upgrade` | RENAME and its recovery; old formats |
 //! | `hash`, `list`, `status` | HASH, LIST, STATUS and LOCKINFO |
 
+mod ask;
 mod copyup;
 mod core;
 mod create;
@@ -55,6 +56,7 @@ mod intent;
 mod job;
 mod list;
 mod load;
+mod lock;
 mod map;
 mod naming;
 mod open;

@@ -5,13 +5,14 @@
 //! WRITABLE (B7). Shrinking commits by its header and then removes what lies past the end: a crash
 //! in between leaves the new size, and objects that nobody reads.
 
+use crate::ask::Side;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{INTENT, Job, NUMBER_SHIFT, Reply};
 use crate::load::Found;
 use crate::naming::wire;
 use crate::order::encoded;
-use crate::store::{Durability, Side};
+use crate::store::Durability;
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Entry, Geometry, Header, Names, Version};
@@ -97,7 +98,7 @@ impl Job {
             let zeros = vec![Entry::ZERO; (blocks.end - first) as usize];
             let bytes = encoded(&zeros, first, &Names::new());
             let (map, at) = ((&new.header_name, new.layout), (first, &bytes[..]));
-            self.write_entries(volume, map, at, true, Durability::Later)
+            self.write_entries(volume, map, at, Durability::Later)
                 .await?;
         }
         self.commit(volume, &new.header_name, new.header).await
@@ -140,8 +141,7 @@ impl Job {
             .await?;
         let bytes = encoded(&[own], index, &names);
         let (map, at) = ((&found.header_name, found.layout), (index, &bytes[..]));
-        self.write_entries(volume, map, at, false, Durability::Later)
-            .await
+        self.write_entries(volume, map, at, Durability::Later).await
     }
 }
 

@@ -325,7 +325,7 @@ fn several_deaths_are_survived_like_one() {
         let (id, _) = begin(&mut rig, story, dice() as usize % 60);
         for _ in 0..3 {
             rig.kill_mapper();
-            if dice() % 2 == 0 {
+            if dice().is_multiple_of(2) {
                 rig.kill_storage();
                 rig.start_storage();
             }
