@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
+mod bench;
 mod packages;
 mod quickstart;
 mod stream;
@@ -23,12 +24,15 @@ enum Command {
     Test(test::Options),
     /// Show the main job: a node, a volume, a snapshot, a clone, a killed peer, all verified
     Quickstart(quickstart::Options),
+    /// Measure, beside others on this machine
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Quickstart(options) => quickstart::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

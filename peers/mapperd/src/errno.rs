@@ -19,6 +19,7 @@ impl Errno {
     pub(crate) const INVAL: Errno = Errno(libc::EINVAL);
     pub(crate) const NAMETOOLONG: Errno = Errno(libc::ENAMETOOLONG);
     pub(crate) const IO: Errno = Errno(libc::EIO);
+    pub(crate) const FBIG: Errno = Errno(libc::EFBIG);
     pub(crate) const STALE: Errno = Errno(libc::ESTALE);
     pub(crate) const NOTSUP: Errno = Errno(libc::EOPNOTSUPP);
     pub(crate) const OVERFLOW: Errno = Errno(libc::EOVERFLOW);

@@ -6,6 +6,7 @@
 //! in between leaves the new size, and objects that nobody reads.
 
 use crate::ask::Side;
+use crate::create::new_geometry;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{INTENT, Job, NUMBER_SHIFT, Reply};
@@ -33,7 +34,7 @@ impl Job {
             if size == 0 {
                 return Err(Errno::INVAL);
             }
-            let geometry = Geometry::new(size, found.geometry().block_size())?;
+            let geometry = new_geometry(size, found.geometry().block_size())?;
             match size.cmp(&found.geometry().size()) {
                 Ordering::Less if !self.request.has(flags::SHRINK) => return Err(Errno::INVAL),
                 Ordering::Less => self.shrink(volume, &found, geometry).await?,

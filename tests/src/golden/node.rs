@@ -26,6 +26,8 @@ pub struct Setup {
     pub migrate: bool,
     /// `unique_str` of blockerm.
     pub owner: &'static str,
+    /// Lock files lie in `locks`; without it, beside the maps.
+    pub flat_locks: bool,
 }
 
 impl Default for Setup {
@@ -34,6 +36,7 @@ impl Default for Setup {
             direct: false,
             migrate: false,
             owner: OWNER_M,
+            flat_locks: true,
         }
     }
 }
@@ -67,6 +70,7 @@ impl Node {
                 files.direct = setup.direct;
                 files.pithos_migrate = setup.migrate;
                 files.unique_str = Some(owner.to_owned());
+                files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
             }
         }
         let run_dir = config.archipelago.run_dir.clone();
@@ -86,6 +90,12 @@ impl Node {
     /// Its client.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where its peers serve: blockerb, blockerm, mapperd, vlmcd.
+    pub fn all_ports(&self) -> [PortNo; 4] {
+        let ports = self.client.ports();
+        [ports.blockerb, ports.blockerm, ports.mapperd, ports.vlmcd]
     }
 
     /// Stops the node, which gives back what it holds.

@@ -10,7 +10,7 @@ use super::transfer::{PIECE, bar, failed, is_stream, stretches};
 use crate::failure::Failure;
 use crate::mapped;
 use crate::settings::Settings;
-use client::{Client, Hint, Name, Volume};
+use client::{Client, ErrorKind, Hint, Name, Volume};
 use mapfile::tool_name::NameRole;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -35,9 +35,13 @@ pub(super) fn import(settings: &Settings, args: &Import) -> Result<(), Failure> 
     if fresh {
         new(&args.name, NameRole::Volume)?;
         let first = size.unwrap_or(PIECE as u64).next_multiple_of(SECTOR);
-        client
-            .create(name, first)
-            .map_err(Failure::because("vlmc creation failed"))?;
+        client.create(name, first).map_err(|e| match e.kind() {
+            ErrorKind::Exists => {
+                let text = format!("{IMPORT_FAILED}: {text} exists (--existing writes over it)");
+                Failure::new(text)
+            }
+            _ => Failure::because("vlmc creation failed")(e),
+        })?;
     }
     let target = Target {
         client: &client,
