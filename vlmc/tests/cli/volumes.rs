@@ -151,7 +151,7 @@ fn files_go_in_and_come_out_without_their_holes() {
     bytes[..5 << 20].fill(0);
     assert!(fs::read(lab.path("out")).unwrap() == bytes);
     lab.vlmc("import zeros imported")
-        .fails("vlmc creation failed");
+        .fails("vlmc import failed: imported exists (--existing ");
     fs::write(lab.path("large"), vec![1; 10 << 20]).unwrap();
     lab.vlmc("import --existing large imported")
         .fails("vlmc import failed: the file is larger");
