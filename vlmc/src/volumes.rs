@@ -5,12 +5,14 @@
 //! - `manage`: create, snapshot, clone, remove, rename, resize, open, close, lock, hash
 //! - `show`: info, status, list, who holds a lock
 //! - `devices`: map, unmap, showmapped
-//! - `transfer`: import, export
+//! - `import`, `export`: whole volumes from and to files; `transfer`: what both need
 //! - `check`: what is wrong, and what of it can be mended
 
 mod check;
 mod cli;
 mod devices;
+mod export;
+mod import;
 mod manage;
 mod names;
 mod show;
@@ -65,8 +67,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Map(args) => devices::map(&settings, &args),
         Command::Unmap(args) => devices::unmap(&settings, &args),
         Command::Showmapped(args) => devices::showmapped(&settings, &args),
-        Command::Import(args) => transfer::import(&settings, &args),
-        Command::Export(args) => transfer::export(&settings, &args),
+        Command::Import(args) => import::import(&settings, &args),
+        Command::Export(args) => export::export(&settings, &args),
         Command::Check(args) => check::check(&settings, &args),
         Command::Completions { .. } => Ok(()),
     }

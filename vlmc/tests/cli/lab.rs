@@ -72,11 +72,30 @@ fn tool(name: &str) -> PathBuf {
 impl Lab {
     /// All roles in one process, or each in its own.
     pub(crate) fn new(shared: bool) -> Lab {
+        Lab::make(shared, config::Endpoint::Auto)
+    }
+
+    /// A started node that presents volumes so.
+    pub(crate) fn with_endpoint(endpoint: config::Endpoint) -> Lab {
+        let lab = Lab::make(true, endpoint);
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
+    /// Whether a program that not every build has is beside the tools.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        Path::new(env!("CARGO_BIN_EXE_vlmc"))
+            .with_file_name(program)
+            .exists()
+    }
+
+    fn make(shared: bool, endpoint: config::Endpoint) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         let params = SampleParams {
             process: shared.then(|| "node".into()),
             // Temporary folders may lie on a filesystem without O_DIRECT.
             direct: false,
+            endpoint,
             ..SampleParams::new(dir.path())
         };
         let config = NodeConfig::load(&params.write().unwrap()).unwrap();
@@ -178,7 +197,7 @@ fn kill(pid: i32) {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A test that failed may leave anything: first politely, then by pid.
-        let _ = self.archipelago("stop");
+        let _ = self.archipelago("stop --unmap");
         for role in &self.config.roles {
             if let Some(pid) = role.pidfile.as_deref().and_then(|f| pids::look(f).pid()) {
                 kill(pid);

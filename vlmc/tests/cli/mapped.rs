@@ -119,3 +119,37 @@ fn only_devices_need_the_module() {
     lab.vlmc("create volume -s 8").says("");
     lab.vlmc("list").says("volume\n");
 }
+
+/// Whether a FUSE file with a loop device before it is to be had, and the program that does it.
+fn can_loop(lab: &Lab) -> bool {
+    let devices = ["/dev/fuse", "/dev/loop-control"];
+    nix::unistd::geteuid().is_root()
+        && devices.iter().all(|device| Path::new(device).exists())
+        && lab.has("archip-fuse")
+}
+
+#[test]
+fn a_real_device_goes_on_through_a_restart_and_a_crash() {
+    let lab = Lab::with_endpoint(config::Endpoint::Fuse);
+    if !can_loop(&lab) {
+        eprintln!("skipped: this needs root, /dev/fuse, loop devices and archip-fuse");
+        return;
+    }
+    lab.vlmc("create volume -s 8").says("");
+    let said = lab.vlmc("map volume");
+    let device = said.out.trim_end().to_owned();
+    said.says(&format!("{device}\n"));
+    let table = lab.vlmc("showmapped").out;
+    assert!(table.ends_with(&format!("\tvolume\t{device}\n")), "{table}");
+    let written: Vec<u8> = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(&device, &written).unwrap();
+    fs::File::open(&device).unwrap().sync_all().unwrap();
+    assert_eq!(lab.archipelago("restart").status, 0);
+    lab.kill_and_await_successor("vlmcd");
+    lab.vlmc("resize volume -s 16").says("");
+    let read = fs::read(&device).unwrap();
+    assert!(read.len() == 16 << 20 && read.starts_with(&written));
+    lab.vlmc(&format!("unmap {device}")).says("");
+    lab.vlmc("export volume out").says("");
+    assert!(fs::read(lab.path("out")).unwrap() == read);
+}

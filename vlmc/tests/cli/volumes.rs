@@ -146,10 +146,12 @@ fn files_go_in_and_come_out_without_their_holes() {
     );
     // Over a volume that is there: zeros in the file are zeros in the volume.
     fs::write(lab.path("zeros"), vec![0; 5 << 20]).unwrap();
-    lab.vlmc("import --existing zeros imported").says("");
+    lab.vlmc("import zeros imported --existing").says("");
     lab.vlmc("export imported out").says("");
     bytes[..5 << 20].fill(0);
     assert!(fs::read(lab.path("out")).unwrap() == bytes);
+    lab.vlmc("import zeros imported")
+        .fails("vlmc import failed: imported exists (--existing ");
     fs::write(lab.path("large"), vec![1; 10 << 20]).unwrap();
     lab.vlmc("import --existing large imported")
         .fails("vlmc import failed: the file is larger");

@@ -144,11 +144,12 @@ impl Child {
     }
 
     /// Ends the process, whatever it is doing; the kernel and its successor clean up.
-    pub(super) fn kill(&self) -> io::Result<()> {
-        match &self.living {
-            Some(living) => living.pidfd.signal(Signal::SIGKILL),
-            None => Ok(()),
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        if let Some(living) = &self.living {
+            living.pidfd.signal(Signal::SIGKILL)?;
+            self.enter(ProcessState::Stopping, None);
         }
+        Ok(())
     }
 
     pub(super) fn enter(&mut self, state: ProcessState, within: Option<Duration>) {
@@ -211,8 +212,8 @@ impl Child {
         let status = match &mut living.child {
             // None: it lives still, or is not waited for by us alone.
             Some(child) => Some(child.try_wait().ok().flatten()?),
-            None if pids::start_time(living.pid).is_some() => return None,
-            None => None,
+            None if living.pidfd.is_over() => None,
+            None => return None,
         };
         let living = self.living.take()?;
         for file in &self.plan.pid_files {

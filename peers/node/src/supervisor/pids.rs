@@ -3,6 +3,7 @@
 //! A pid file holds a decimal number. It is believed only while a process of that number runs
 //! one of our programs (their names begin with `archip`), for numbers are used again.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io;
@@ -101,6 +102,12 @@ impl Pidfd {
         // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns; it was
         // made close-on-exec (pidfd_open(2)).
         Ok(Pidfd(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+
+    /// Whether the process is over.
+    pub fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Sends a signal; a process that is over is no error.

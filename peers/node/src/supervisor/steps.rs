@@ -37,8 +37,10 @@ impl Supervisor {
         let roles = child.plan.roles.clone();
         match step {
             Step::Start(_) if child.state == ProcessState::Running => {
-                let text = format!("{} runs already", roles.join(", "));
-                self.tell_audience(&Event::Note { text });
+                for role in roles {
+                    let text = format!("{role} runs already");
+                    self.tell_audience(&Event::Note { text });
+                }
                 self.next_step();
             }
             Step::Start(_) => {

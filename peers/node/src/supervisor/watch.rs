@@ -280,10 +280,15 @@ impl Supervisor {
             return;
         };
         let name = child.plan.name.clone();
-        if death.state == ProcessState::Stopping {
-            return info!("{name} has stopped");
-        }
         let wanted = self.jobs.front().and_then(|j| j.current) == Some(Step::Start(index));
+        if death.state == ProcessState::Stopping {
+            info!("{name} has stopped");
+            // It was to be started while it had not ended yet.
+            if wanted {
+                self.launch(index);
+            }
+            return;
+        }
         if wanted {
             error!("{name} did not come up: {}", death.reason);
             self.step_failed(death.reason);
