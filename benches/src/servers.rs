@@ -5,6 +5,7 @@
 
 use crate::case::Trouble;
 use crate::lab::{Node, VOLUME, program};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,21 +46,35 @@ impl Server {
         Server::start(command, folder, || at(&socket, "null"))
     }
 
-    /// Our server over the volume of `node`.
+    /// Our server over the volume of `node`, which prints its address once it listens.
     pub fn archip(node: &Node) -> Result<Server, Trouble> {
-        let config = node.config();
         let mut command = Command::new(program("archip-nbd")?);
         command
             .arg("--foreground")
             .arg("--config")
-            .arg(&config.file);
+            .arg(&node.config().file);
         command
             .arg("--volume")
             .arg(String::from_utf8_lossy(VOLUME).as_ref());
-        let mapped = config.archipelago.run_dir.join("mapped");
-        Server::start(command, folder()?, || {
-            at(&socket_below(&mapped)?, &String::from_utf8_lossy(VOLUME))
-        })
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().map_err(Trouble::failed("archip-nbd"))?;
+        let folder = folder()?;
+        let mut server = Server {
+            child,
+            uri: String::new(),
+            _folder: folder,
+        };
+        if let Some(out) = server.child.stdout.take() {
+            let read = BufReader::new(out).read_line(&mut server.uri);
+            read.map_err(Trouble::failed("archip-nbd"))?;
+        }
+        server.uri.truncate(server.uri.trim_end().len());
+        match server.uri.is_empty() {
+            true => Err(Trouble::Failed(
+                "archip-nbd ended before it listened".into(),
+            )),
+            false => Ok(server),
+        }
     }
 
     /// nbdkit's file plugin, through the page cache.
@@ -148,17 +163,6 @@ impl Drop for Server {
 fn at(socket: &Path, export: &str) -> Option<String> {
     UnixStream::connect(socket).ok()?;
     Some(format!("nbd+unix:///{export}?socket={}", socket.display()))
-}
-
-/// The NBD socket of the only mapped volume below `mapped`.
-fn socket_below(mapped: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(mapped)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path());
-    folders
-        .map(|folder| folder.join("nbd.sock"))
-        .find(|socket| socket.exists())
 }
 
 /// For a socket: a path that is short enough for one.
