@@ -58,3 +58,18 @@ fn count_region(segment: &Segment, seats: &[SeatNo], seen: &mut BTreeMap<Window,
         }
     }
 }
+
+/// Whether one of the seats is in `window` right now, looking at the first `slots` slots of each
+/// region only: those that are in use again and again.
+pub fn is_in(observed: &Observed, seats: &[SeatNo], window: Window, slots: usize) -> bool {
+    let state = match window {
+        Window::Claimed => State::Claimed,
+        Window::NotYetFreed => State::Received,
+        Window::Answered => State::Answered,
+        Window::Queued | Window::Serving | Window::InKernel => return true,
+    };
+    let regions = std::iter::once(&observed.public).chain(&observed.private);
+    regions.flat_map(|segment| segment.slots().iter().take(slots)).any(|slot| {
+        slot.state.load().is_some_and(|w| w.state == state && seats.contains(&w.owner))
+    })
+}

@@ -2,16 +2,20 @@
 //!
 //! - [`volumes`]: `vlmc`, volumes
 //! - [`node_tool`]: `archipelago`, the node as a whole
+//! - [`segment_tool`]: `xseg`, the segment
+//! - [`bench`]: `archip-bench`, how fast it is
 //! - `settings`: the node that a tool works on; `catalogue`: the maps in its storage
 //! - `mapped`, `lock`: volumes that are presented as devices
 //! - `failure`, `term`, `format`: what went wrong, and what people and programs see
 
+pub mod bench;
 mod catalogue;
 mod failure;
 mod format;
 mod lock;
 mod mapped;
 pub mod node_tool;
+pub mod segment_tool;
 mod settings;
 mod term;
 pub mod volumes;

@@ -4,11 +4,10 @@
 //! lock with the process. The sentences and the 15 seconds are the original's.
 
 use crate::failure::Failure;
+use crate::settings::Settings;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -23,15 +22,10 @@ pub(crate) struct ToolLock {
 impl ToolLock {
     /// Takes the lock; waits at most 15 seconds for whoever has it. A node that was never
     /// started has no run directory, hence nothing mapped and nothing to lock.
-    pub(crate) fn take(run_dir: &Path) -> Result<ToolLock, Failure> {
-        let path = run_dir.join("vlmc.lock");
+    pub(crate) fn take(settings: &Settings) -> Result<ToolLock, Failure> {
+        let path = settings.run_dir().join("vlmc.lock");
         let until = Instant::now() + PATIENCE;
-        let options = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o660)
-            .open(&path);
-        let mut file = match options {
+        let mut file = match settings.shared_file(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(ToolLock { _file: None });
             }

@@ -3,7 +3,10 @@
 use crate::failure::Failure;
 use client::{Client, Ports};
 use config::NodeConfig;
-use node::supervisor::segment_socket;
+use node::supervisor::{give, segment_socket};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use xseg::join::JoinError;
 
@@ -28,6 +31,19 @@ impl Settings {
     /// Where runtime files are.
     pub(crate) fn run_dir(&self) -> &Path {
         &self.config.archipelago.run_dir
+    }
+
+    /// Opens a file of the node to append to. It belongs to the node's user and group, whoever
+    /// makes it.
+    pub(crate) fn shared_file(&self, path: &Path) -> io::Result<File> {
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .mode(0o660)
+            .open(path)?;
+        // Only root, or whoever has just made it, may give it away; nobody else need.
+        let _ = give(&self.config, path);
+        Ok(file)
     }
 
     /// Where the four roles serve that the tools know by name.

@@ -27,7 +27,8 @@ fn painted(text: &str, colour: Colour, wanted: bool) -> String {
 
 /// `text` padded to a column.
 pub(crate) fn column(text: impl Display) -> String {
-    format!("{text:<COLUMN$}")
+    // As text first: not every Display pads.
+    format!("{:<COLUMN$}", text.to_string())
 }
 
 /// `text` padded to a column, in a colour if standard output is a terminal.

@@ -9,7 +9,8 @@
 //! - [`buffer`]: data buffers, taken by compare-and-swap from free to their holder;
 //! - [`segment`]: the mapping itself, a sealed memfd;
 //! - [`bell`] and [`owner`]: how a sleeper is woken, and who is dead;
-//! - [`seat`]: the safe face of all that: what a process does with its place at the table;
+//! - [`seat`]: the safe face of all that: what a process does with its place at the table, and
+//!   how a successor takes over a dead peer's;
 //! - [`reclaim`]: what is done with the leftovers of the dead;
 //! - [`join`]: how the holder of a segment hands it out;
 //! - [`report`]: what `xseg reportall` shows.

@@ -3,7 +3,8 @@
 //! The kernel frees the lock when the last copy of the description goes, within a millisecond of
 //! a SIGKILL; pid and start time are for display only. The lock file is a memfd that the holder
 //! of the segment keeps; each joiner gets a description of its own, already locked, so there is
-//! no moment at which a seat is given but not guarded.
+//! no moment at which a seat is given but not guarded. A child that was forked and not exec'd has
+//! copies of its parent's descriptions and keeps the seat alive: peers and clients don't fork.
 
 use crate::word::SeatNo;
 use std::fs::{File, OpenOptions};

@@ -340,3 +340,17 @@ fn requests_to_a_dead_client_fail() {
     let ticket = asker.claim(PUBLIC).unwrap();
     assert_eq!(asker.submit(ticket, 6, &request), Err(libc::ENXIO));
 }
+
+/// Whatever the dead did not push or ring is found, because everybody looks.
+#[test]
+fn a_death_alarms_the_living() {
+    let node = Node::start();
+    let witness = Client::join(&node.socket, "witness");
+    let victim = Client::join(&node.socket, "victim");
+    assert!(witness.seat.doze());
+    drop(victim);
+    node.wait_for(|n| matches!(n, Notice::Died { name, .. } if name == "victim"));
+    let bell = witness.seat.bells().descriptor(witness.seat.no()).unwrap();
+    assert!(node::is_readable(bell), "its bell rings");
+    assert!(!witness.seat.doze(), "there is something to look for");
+}

@@ -98,7 +98,7 @@ impl Show {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         let folder = Folder { path, keep };
         let unprivileged = geteuid().is_root();
-        for dir in ["bin", "blocks", "maps", "locks", "run", "log"] {
+        for dir in ["bin", "blocks", "maps", "locks", "run", "log", "out"] {
             let dir = folder.path.join(dir);
             fs::create_dir(&dir)?;
             if unprivileged {
@@ -206,18 +206,15 @@ ROLES = blockerb blockerm mapperd vlmcd
 
     /// The sha256 of a volume's first `len` bytes, read through `vlmc export`.
     fn checksum(&self, volume: &str, len: u64) -> io::Result<String> {
-        let mut export = self
-            .command("vlmc", &["export", volume, "-"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut head = io::Read::take(export.stdout.take().ok_or_else(|| failed("no pipe"))?, len);
-        let sum = sha256sum(&mut head)?;
-        io::copy(&mut head.into_inner(), &mut io::sink())?;
-        match export.wait()?.success() {
-            true => Ok(sum),
-            false => Err(failed(format!("export of {volume} failed"))),
+        let copy = self.path("out").join(volume);
+        let exported = self.quiet("vlmc", &["export", volume, &text(&copy)])?;
+        if !exported.status.success() {
+            let why = String::from_utf8_lossy(&exported.stderr).into_owned();
+            return Err(failed(format!("export of {volume} failed: {why}")));
         }
+        let sum = sha256sum(&mut io::Read::take(fs::File::open(&copy)?, len))?;
+        fs::remove_file(&copy)?;
+        Ok(sum)
     }
 
     fn main_job(&mut self) -> io::Result<()> {
@@ -228,10 +225,10 @@ ROLES = blockerb blockerm mapperd vlmcd
         self.step("archipelago", &["start"])?;
         self.step("archipelago", &["status"])?;
         self.step("vlmc", &["create", "quickvol", "-s", "10240"])?;
-        self.step("vlmc", &["import", &original_arg, "quickvol"])?;
+        self.step("vlmc", &["import", "--existing", &original_arg, "quickvol"])?;
         self.step("vlmc", &["snapshot", "quickvol", "quicksnap"])?;
         self.step("vlmc", &["clone", "quicksnap", "quickcopy"])?;
-        self.step("vlmc", &["import", &changed_arg, "quickcopy"])?;
+        self.step("vlmc", &["import", "--existing", &changed_arg, "quickcopy"])?;
         self.kill_a_peer(&original)?;
         self.step("archipelago", &["restart"])?;
         let whole = sha256sum(&mut fs::File::open(&original)?)?;
@@ -288,7 +285,7 @@ ROLES = blockerb blockerm mapperd vlmcd
     }
 
     fn verify(&mut self, volume: &str, len: u64, expected: &str) -> io::Result<()> {
-        println!("\n$ vlmc export {volume} - | head -c {len} | sha256sum");
+        println!("\n$ vlmc export {volume} out/{volume}; head -c {len} out/{volume} | sha256sum");
         let begin = Instant::now();
         let seen = self.checksum(volume, len)?;
         self.steps

@@ -7,7 +7,7 @@ use crate::waiters::{RETRY_NS, Waiters};
 use driver::{Done, Driver, HashAlgorithm, Op, OpId, Tag};
 use reactor::{Env, Executor, Timers};
 use runtime::{Desk, Peer, volume_tag};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use xseg::protocol::{Operation, flags};
 use xseg::seat::{PRIVATE, PUBLIC};
@@ -65,7 +65,8 @@ pub struct Blocker {
     fences: Fences,
     waiters: Waiters,
     alarm: Option<u64>,
-    locks: HashMap<u32, driver::Name>,
+    /// The volumes whose lock this instance knows to be ours.
+    locks: HashSet<driver::Name>,
     done: Vec<Done>,
     counters: Counters,
     stopping: bool,
@@ -105,7 +106,7 @@ impl Blocker {
             fences,
             waiters: Waiters::default(),
             alarm: None,
-            locks: HashMap::new(),
+            locks: HashSet::new(),
             done: Vec::new(),
             counters: Counters::default(),
             stopping: false,
@@ -201,15 +202,11 @@ impl Blocker {
         }
         let op = self.operation(incoming, request)?;
         if region == PRIVATE && request.has(flags::UNDER_LOCK) {
-            let Some(volume) = self.locks.get(&request.tag) else {
-                return Ok((
-                    Op::Acquire {
-                        name: lock_of(request)?,
-                    },
-                    Step::Relock,
-                ));
-            };
-            if !self.driver.lock_is_held(volume) {
+            let volume = lock_of(request)?;
+            if !self.locks.contains(&volume) {
+                return Ok((Op::Acquire { name: volume }, Step::Relock));
+            }
+            if !self.driver.lock_is_held(&volume) {
                 self.counters.lost_locks += 1;
                 return Err(libc::ESTALE);
             }
@@ -310,12 +307,14 @@ impl Blocker {
             Some(Operation::Write) => self.counters.bytes_written += reply.serviced,
             Some(Operation::Acquire) => {
                 if let Ok(name) = parse::name(&request.target) {
-                    self.locks.insert(volume_tag(&request.target), name);
+                    self.locks.insert(name);
                 }
             }
             Some(Operation::Release) => {
                 let tag = volume_tag(&request.target);
-                self.locks.remove(&tag);
+                if let Ok(name) = parse::name(&request.target) {
+                    self.locks.remove(&name);
+                }
                 self.waiters.released(&request.target);
                 self.forget(tag);
             }
@@ -339,7 +338,7 @@ impl Blocker {
         };
         match done.result {
             Ok(reply) if was_ours(&reply) => {
-                self.locks.insert(volume_tag_of(&volume), volume);
+                self.locks.insert(volume);
                 self.start_request(incoming, request);
             }
             // It was nobody's, or a dead process's: it is not ours to keep.
@@ -423,10 +422,6 @@ fn is_data_write(request: &Request) -> bool {
 /// Whether ACQUIRE found the lock ours already.
 fn was_ours(reply: &driver::Reply) -> bool {
     matches!(&reply.detail, driver::Detail::Lock(lock) if lock.already_ours)
-}
-
-fn volume_tag_of(volume: &driver::Name) -> u32 {
-    volume_tag(&Name::new(volume).unwrap_or_default())
 }
 
 /// The volume whose lock a request is about; EINVAL when its tag is another's.

@@ -17,8 +17,11 @@ use xseg::{Name, Request};
 pub const PIECE: u64 = 1 << 20;
 /// Requests of one long transfer under way.
 pub const DEPTH: usize = 8;
-/// Blocks asked about at once by [`Volume::block_status`].
-const STATUS_BLOCKS: usize = 4096;
+/// Bytes of a volume that [`Volume::block_status`] asks about at first. The block size is not known
+/// then, and a reply takes 280 bytes for each block.
+const STATUS_FIRST: u64 = 16 << 20;
+/// Once a reply has fewer blocks, twice as many bytes are asked about.
+const STATUS_FEW: usize = 1024;
 
 /// A stretch of a volume, and whether anything was ever written there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -234,11 +237,15 @@ impl Volume {
         let mut found: Vec<BlockStatus> = Vec::new();
         let mut at = offset;
         let end = offset.saturating_add(len).min(self.size);
+        let mut most = STATUS_FIRST;
         while at < end {
-            let size = (end - at).min(STATUS_BLOCKS as u64 * 4096);
+            let size = (end - at).min(most);
             let asked = self.map_part(at, size).await?;
             if asked.is_empty() {
                 return Err(self.error(libc::EIO, "block status", at));
+            }
+            if asked.len() < STATUS_FEW {
+                most *= 2;
             }
             for (len, hole) in asked {
                 match found.last_mut() {

@@ -260,7 +260,7 @@ impl Job {
             )
         })?;
         let map = (&found.header_name, found.layout);
-        self.write_entries(volume, map, (first, &bytes), false, self.durability())
+        self.write_entries(volume, map, (first, &bytes), self.durability())
             .await?;
         volume.with_map(|map| {
             run.iter()

@@ -12,6 +12,19 @@ use mapfile::{
 use std::ops::Range;
 use xseg::protocol::{CloneRequest, CreateObject, CreateRequest, mapflags};
 
+/// Most blocks of a volume that is made or grown: 1 PiB of the usual size, 32 GiB of map. Larger
+/// ones that exist are served.
+const BLOCKS_MAX: u64 = 1 << 28;
+
+/// The geometry of a volume that is made or grown. EFBIG: its map would be too large.
+pub(crate) fn new_geometry(size: u64, block_size: BlockSize) -> Result<Geometry> {
+    let geometry = Geometry::new(size, block_size)?;
+    match geometry.block_count() > BLOCKS_MAX {
+        true => Err(Errno::FBIG),
+        false => Ok(geometry),
+    }
+}
+
 impl Job {
     /// CLONE: parent and size are in the data; an empty parent makes a blank volume.
     pub(crate) async fn clone_volume(&self) -> Result<Reply> {
@@ -49,7 +62,7 @@ impl Job {
         if size == 0 {
             return Err(Errno::INVAL);
         }
-        let geometry = Geometry::new(size, BlockSize::DEFAULT)?;
+        let geometry = new_geometry(size, BlockSize::DEFAULT)?;
         let new = self.enter(name, Access::Alone).await;
         let new = &**new.volume();
         if self.was_made_before(new).await? {
@@ -84,7 +97,7 @@ impl Job {
         let name = naming::new_volume_name(&self.request.target)?;
         let asked = CreateRequest::decode(&self.data())?;
         let block_size = BlockSize::from_request(asked.block_size)?;
-        let geometry = Geometry::new(self.request.size, block_size)?;
+        let geometry = new_geometry(self.request.size, block_size)?;
         if geometry.size() == 0 || geometry.block_count() != asked.objects.len() as u64 {
             return Err(Errno::INVAL);
         }
@@ -140,7 +153,7 @@ fn clone_geometry(parent: Geometry, size: u64) -> Result<Geometry> {
     match size {
         0 => Ok(parent),
         size if size < parent.size() => Err(Errno::INVAL),
-        size => Ok(Geometry::new(size, parent.block_size())?),
+        size => new_geometry(size, parent.block_size()),
     }
 }
 

@@ -127,7 +127,7 @@ impl Job {
             let gone: Vec<Entry> = run.iter().map(|(_, entry)| entry.gone()).collect();
             let bytes = encoded(&gone, run[0].0, &owned.names);
             let (map, at) = ((&found.header_name, found.layout), (run[0].0, &bytes[..]));
-            self.write_entries(volume, map, at, false, Durability::Later)
+            self.write_entries(volume, map, at, Durability::Later)
                 .await?;
         }
         Ok(())

@@ -19,11 +19,19 @@ impl Errno {
     pub(crate) const INVAL: Errno = Errno(libc::EINVAL);
     pub(crate) const NAMETOOLONG: Errno = Errno(libc::ENAMETOOLONG);
     pub(crate) const IO: Errno = Errno(libc::EIO);
+    pub(crate) const FBIG: Errno = Errno(libc::EFBIG);
     pub(crate) const STALE: Errno = Errno(libc::ESTALE);
     pub(crate) const NOTSUP: Errno = Errno(libc::EOPNOTSUPP);
     pub(crate) const OVERFLOW: Errno = Errno(libc::EOVERFLOW);
     pub(crate) const NOMEM: Errno = Errno(libc::ENOMEM);
     pub(crate) const PERM: Errno = Errno(libc::EPERM);
+}
+
+impl Errno {
+    /// Whether the request was never worked on: no slot, no buffer, no server.
+    pub(crate) fn is_shortage(self) -> bool {
+        matches!(self.0, libc::EAGAIN | libc::ENXIO | libc::ENOBUFS)
+    }
 }
 
 impl From<FormatError> for Errno {

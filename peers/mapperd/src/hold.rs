@@ -188,20 +188,10 @@ impl Job {
 
     /// That nothing has the name: the deleted map that had it, if there was one.
     pub(crate) async fn vacancy(&self, name: &VolumeName) -> Result<Option<Found>> {
-        if let Some(old) = name.fallback_header()
-            && !matches!(self.look(&old).await?, Looked::Nothing)
-        {
-            return Err(Errno::EXIST);
+        if let Some(old) = name.fallback_header() {
+            unless_taken(name, self.look(&old).await?)?;
         }
-        match self.look(&name.header()).await? {
-            Looked::Nothing => Ok(None),
-            Looked::Map(found) if found.header.flags.deleted => Ok(Some(found)),
-            Looked::Map(_) => Err(Errno::EXIST),
-            Looked::Foreign(error) => {
-                tracing::warn!(volume = %name, %error, "the name is taken by something else");
-                Err(Errno::EXIST)
-            }
-        }
+        unless_taken(name, self.look(&name.header()).await?)
     }
 
     /// Whether an earlier attempt of this request made `volume` already; its lock is given back.
@@ -224,7 +214,11 @@ impl Job {
         if now.saturating_sub(volume.checked_ns()) <= LEASE_NS / 2 {
             return Ok(());
         }
-        self.flush_map(volume).await
+        match self.sync_and_note(volume).await {
+            // Storage that failed the sync was asked under the lock; reads go on.
+            Err(errno) if errno != Errno::STALE && !errno.is_shortage() => Ok(()),
+            other => other,
+        }
     }
 
     /// What a failed map write means: ESTALE says that the lock was broken, and the volume is lost.
@@ -258,6 +252,19 @@ impl Job {
     pub(crate) async fn release_header(&self, header: &mapfile::HeaderName) {
         if let Err(Errno(errno)) = self.release(&wire(header.as_bytes())).await {
             tracing::warn!(map = %header, errno, "a lock could not be given back");
+        }
+    }
+}
+
+/// The deleted map that was looked at, if there was one. EEXIST: something else.
+fn unless_taken(name: &VolumeName, looked: Looked) -> Result<Option<Found>> {
+    match looked {
+        Looked::Nothing => Ok(None),
+        Looked::Map(found) if found.header.flags.deleted => Ok(Some(found)),
+        Looked::Map(_) => Err(Errno::EXIST),
+        Looked::Foreign(error) => {
+            tracing::warn!(volume = %name, %error, "the name is taken by something else");
+            Err(Errno::EXIST)
         }
     }
 }

@@ -6,12 +6,12 @@
 //! and locks, *blocks* (blockerb) for the data objects.
 //!
 //! What always holds:
-//! 1. Every request is answered exactly once, in [`peer`]; an operation is a function that returns
+//! 1. Every request is answered exactly once, in `peer`; an operation is a function that returns
 //!    what to answer.
 //! 2. A map is changed only under the volume's lock, and every write to it says so: a blocker that
 //!    finds the lock broken refuses it (ESTALE), and the volume is *lost* until it is opened again.
 //! 3. A lease is granted only under the lock, and newer than every fence raised before. An operation
-//!    that takes something away from a volume's users raises a fence first ([`order`]).
+//!    that takes something away from a volume's users raises a fence first (`order`).
 //! 4. What is cached was written before: the cache is never ahead of the map, and dropping it is
 //!    always right.
 //! 5. The gates of all names that an operation touches are taken before its first step, in the
@@ -33,7 +33,7 @@
 //! |---|---|
 //! | `peer` | [`Mapperd`]: requests in, answers out |
 //! | `core`, `job` | what all operations share; one request being served, its step mark |
-//! | `store` | what is asked of the blockers |
+//! | `ask`, `store`, `lock` | what is asked of the blockers: how; objects; locks, syncs, fences |
 //! | `naming`, `errno` | names of requests; why an operation failed |
 //! | `gate`, `window`, `volume` | admission to a volume; bounded parallelism; what is known of it |
 //! | `load`, `map` | finding a map and reading its entries; the cached map |
@@ -43,6 +43,7 @@
 //! | `intent`, `rename`, `upgrade` | RENAME and its recovery; old formats |
 //! | `hash`, `list`, `status` | HASH, LIST, STATUS and LOCKINFO |
 
+mod ask;
 mod copyup;
 mod core;
 mod create;
@@ -55,6 +56,7 @@ mod intent;
 mod job;
 mod list;
 mod load;
+mod lock;
 mod map;
 mod naming;
 mod open;

@@ -9,30 +9,61 @@
 //! ```
 //! Names are escaped as on a terminal. Size is that of a v2 header, else null.
 
-use crate::errno::Result;
+use crate::ask::Side;
+use crate::errno::{Errno, Result};
 use crate::job::{Job, Reply};
-use crate::store::Side;
 use crate::window;
 use mapfile::header::HEADER_LEN;
 use mapfile::name::{Escaped, is_hash_name, reserved_form};
 use mapfile::{Header, ReservedForm, classify, shown_name};
 use serde_json::json;
-use xseg::Name;
+use xseg::protocol::Operation;
+use xseg::{Name, Request};
+
+/// Names in one page of LIST, and bytes for it: a page may be longer than was asked for.
+const LIST_PAGE_NAMES: u64 = 256;
+const LIST_PAGE_LEN: u64 = 1 << 20;
 
 /// Headers read at once.
 const WIDTH: usize = 16;
 
 impl Job {
+    /// One page of the names in the map storage, and the cursor of the next (0: that was the last).
+    ///
+    /// ```text
+    ///  | count u32 | name length u16 | name | name length u16 | name | ...
+    /// ```
+    async fn list_page(&self, cursor: u64) -> Result<(Vec<Name>, u64)> {
+        let scratch = self.scratch(LIST_PAGE_LEN).await?;
+        let request = Request {
+            offset: cursor,
+            size: LIST_PAGE_NAMES,
+            ..Request::new(Operation::List, Name::EMPTY)
+        };
+        let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
+        let names = parse_page(&scratch.to_vec()).ok_or(Errno::IO)?;
+        Ok((names, answer.serviced))
+    }
+
     /// LIST.
     pub(crate) async fn list(&self) -> Result<Reply> {
         let (names, next) = self.list_page(self.request.offset).await?;
         let maps = names.into_iter().filter(|name| may_be_map(name));
-        let lines = window::each(WIDTH, maps, async |name| self.list_line(&name).await).await;
+        let lines = window::each(WIDTH, maps, async |name| {
+            self.list_line_or_warn(&name).await
+        })
+        .await;
         let mut text = format!("{}\n", json!({ "next": next }));
-        for line in lines {
-            text.extend(line?);
-        }
+        text.extend(lines.into_iter().flatten());
         Ok(Reply::bytes(text.into_bytes()))
+    }
+
+    /// A scan does not fail on what it meets.
+    async fn list_line_or_warn(&self, object: &Name) -> Option<String> {
+        self.list_line(object).await.unwrap_or_else(|Errno(errno)| {
+            tracing::warn!(%object, errno, "an object of the map storage can't be read");
+            None
+        })
     }
 
     /// The line of one object; `None`: it is no map, or went meanwhile.
@@ -70,4 +101,35 @@ fn may_be_map(name: &[u8]) -> bool {
         reserved_form(name),
         Some(ReservedForm::LockSuffix | ReservedForm::HexRun)
     )
+}
+
+fn parse_page(bytes: &[u8]) -> Option<Vec<Name>> {
+    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
+    let mut names = Vec::new();
+    for _ in 0..u32::from_le_bytes(*count) {
+        let (len, tail) = rest.split_first_chunk::<2>()?;
+        let (name, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        names.push(Name::new(name)?);
+        rest = tail;
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_names_is_read_as_far_as_it_says() {
+        let mut page = 2u32.to_le_bytes().to_vec();
+        for name in ["one", "three"] {
+            page.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            page.extend_from_slice(name.as_bytes());
+        }
+        let cut = page[..page.len() - 1].to_vec();
+        page.extend_from_slice(&[0; 10]);
+        let names = parse_page(&page).unwrap();
+        assert_eq!((names.len(), &*names[1]), (2, &b"three"[..]));
+        assert!(parse_page(&cut).is_none());
+    }
 }

@@ -3,11 +3,11 @@
 //! What always holds: only "there is no such object" means that a name is free; whatever cannot be
 //! read or is no map stands in the way of creation (B3).
 
+use crate::ask::Side;
 use crate::errno::{Errno, Result};
 use crate::job::Job;
 use crate::map::{Map, PageState};
 use crate::naming::wire;
-use crate::store::Side;
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::recognise::HEAD_LEN;

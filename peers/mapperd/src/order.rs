@@ -25,8 +25,13 @@ impl Job {
     /// Makes the map's entries durable, and makes sure that the lock still is ours: a node that
     /// lost it acknowledges no flush.
     pub(crate) async fn flush_map(&self, volume: &Volume) -> Result<()> {
-        let written = volume.to_be_synced()?;
-        let now = self.core.now_ns();
+        volume.may_flush()?;
+        self.sync_and_note(volume).await
+    }
+
+    /// Syncs the map under the lock, and notes what that says about both.
+    pub(crate) async fn sync_and_note(&self, volume: &Volume) -> Result<()> {
+        let (written, now) = (volume.written(), self.core.now_ns());
         let synced = self.sync_maps(volume).await;
         volume.end_sync(written, now, synced);
         synced
@@ -40,30 +45,22 @@ impl Job {
         header: Header,
     ) -> Result<()> {
         let object = name.as_object();
-        self.write_map(
-            volume,
-            (&object, 0),
-            &header.encode(),
-            false,
-            Durability::Now,
-        )
-        .await
+        self.write_map(volume, (&object, 0), &header.encode(), Durability::Now)
+            .await
     }
 
-    /// Writes stored entries of blocks `first..`, which lie in one page. `fresh` empties the chunk
-    /// first, if they are its beginning.
+    /// Writes stored entries of blocks `first..`, which lie in one page. A chunk is never cut: what
+    /// a deleted predecessor has behind them is past the map's end (spec/observed.md point 12).
     pub(crate) async fn write_entries(
         &self,
         volume: &Volume,
         (name, layout): (&HeaderName, MapLayout),
         (first, bytes): (u64, &[u8]),
-        fresh: bool,
         durability: Durability,
     ) -> Result<()> {
         let place = layout.place(first);
         let object = place.object.name(name);
-        let fresh = fresh && place.offset == 0;
-        self.write_map(volume, (&object, place.offset), bytes, fresh, durability)
+        self.write_map(volume, (&object, place.offset), bytes, durability)
             .await
     }
 
@@ -83,7 +80,7 @@ impl Job {
             let entries = fill(page, blocks, &mut names).await?;
             let bytes = encoded(&entries, first, &names);
             let at = (first, &bytes[..]);
-            self.write_entries(volume, (name, layout), at, true, Durability::Later)
+            self.write_entries(volume, (name, layout), at, Durability::Later)
                 .await?;
         }
         Ok(())

@@ -71,19 +71,33 @@ impl Job {
     /// Settles what an earlier attempt of this request left. True: it was renamed; both locks are
     /// given back then.
     async fn was_renamed_before(&self, old: &Volume, new: &Volume) -> Result<bool> {
-        self.acquire(&old.target()).await?;
-        self.acquire(&new.target()).await?;
+        let locks = [old.target(), new.target()];
+        for lock in &locks {
+            // Another node's by now: then this one had given it back, so it was done.
+            match self.acquire(lock).await {
+                Ok(_) | Err(Errno::BUSY) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        let settled = self.settle_both(old, new).await;
+        if !matches!(settled, Ok(false)) {
+            for lock in &locks {
+                // ESTALE: another node's.
+                let _ = self.release(lock).await;
+            }
+            old.end();
+        }
+        settled
+    }
+
+    async fn settle_both(&self, old: &Volume, new: &Volume) -> Result<bool> {
         self.settle_rename(&old.name().header()).await?;
         self.settle_rename(&new.name().header()).await?;
-        let exists = async |volume: &Volume| -> Result<bool> {
-            Ok(matches!(self.look(&volume.name().header()).await?,
-                Looked::Map(found) if !found.header.flags.deleted))
-        };
-        let renamed = exists(new).await? && !exists(old).await?;
-        if renamed {
-            self.give_back(old).await;
-            self.give_back(new).await;
-        }
-        Ok(renamed)
+        Ok(self.is_alive(new).await? && !self.is_alive(old).await?)
+    }
+
+    async fn is_alive(&self, volume: &Volume) -> Result<bool> {
+        Ok(matches!(self.look(&volume.name().header()).await?,
+            Looked::Map(found) if !found.header.flags.deleted))
     }
 }

@@ -76,7 +76,7 @@ impl Job {
                         (&found.header_name, found.layout),
                         (blocks.start, &bytes[..]),
                     );
-                    self.write_entries(source, map, at, false, Durability::Later)
+                    self.write_entries(source, map, at, Durability::Later)
                         .await?;
                 }
                 Ok(shared)

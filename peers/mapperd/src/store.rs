@@ -1,47 +1,17 @@
-//! What is asked of the blockers, one function for each kind of request.
+//! Objects at the blockers: one function for each thing that is done with them.
 //!
-//! What always holds: an answer that serves less than was asked is EIO (B5); a request that found
-//! no slot, no buffer or no server is sent again for a while, because a dead peer comes back; the
-//! request names the client's request that it is part of, so that its own replay is recognised.
+//! What always holds: an answer that serves less than was asked is EIO (B5); what is written to a
+//! map is refused once the volume's lock is broken.
 
+use crate::ask::Side;
 use crate::errno::{Errno, Result};
 use crate::job::Job;
 use crate::naming::wire;
 use crate::volume::Volume;
 use mapfile::{HeaderName, ObjectName};
-use runtime::{Scratch, volume_tag};
+use runtime::volume_tag;
 use xseg::protocol::{NameRequest, Operation, flags};
 use xseg::{Answer, Name, Request};
-
-/// How long a shortage is waited for, and how often it is looked at.
-const PATIENCE_NS: u64 = 10_000_000_000;
-const PAUSE_NS: u64 = 1_000_000;
-
-/// Which blocker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Side {
-    /// blockerm: headers, chunks, locks.
-    Maps,
-    /// blockerb: data objects.
-    Blocks,
-}
-
-/// Who holds a lock, as blockerm says it (JSON).
-#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct LockReport {
-    /// The owner's text; none: nobody holds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) owner: Option<String>,
-    /// The process that took it, where the storage remembers it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pid: Option<u32>,
-    /// Whether that process lives, where this host can tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) alive: Option<bool>,
-    /// Whether this very node's blocker holds it.
-    #[serde(default)]
-    pub(crate) ours: bool,
-}
 
 /// When a write has to be durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,66 +31,7 @@ impl Durability {
     }
 }
 
-/// The bytes of LOCKINFO's answer, at most.
-const LOCK_TEXT_LEN: u64 = 4096;
-/// Names in one page of LIST, and bytes for it: a page may be longer than was asked for.
-const LIST_PAGE_NAMES: u64 = 256;
-const LIST_PAGE_LEN: u64 = 1 << 20;
-
-fn is_shortage(errno: i32) -> bool {
-    matches!(errno, libc::EAGAIN | libc::ENXIO)
-}
-
 impl Job {
-    async fn pause(&self) {
-        self.core
-            .timers
-            .sleep_until(self.core.now_ns() + PAUSE_NS)
-            .await;
-    }
-
-    async fn scratch(&self, len: u64) -> Result<Scratch> {
-        let deadline = self.core.now_ns() + PATIENCE_NS;
-        loop {
-            match self.core.desk.scratch(len) {
-                Ok(scratch) => return Ok(scratch),
-                Err(_) if self.core.now_ns() < deadline => self.pause().await,
-                Err(errno) => return Err(Errno(errno)),
-            }
-        }
-    }
-
-    async fn filled(&self, bytes: &[u8]) -> Result<Scratch> {
-        let scratch = self.scratch(bytes.len() as u64).await?;
-        scratch.fill(bytes);
-        Ok(scratch)
-    }
-
-    async fn ask(&self, side: Side, request: Request, data: Option<&Scratch>) -> Result<Answer> {
-        let port = match side {
-            Side::Maps => self.core.config.blockerm_port,
-            Side::Blocks => self.core.config.blockerb_port,
-        };
-        let (address, datalen) = data.map_or_else(Default::default, |d| (d.address(), d.len()));
-        let request = Request {
-            data: address,
-            datalen,
-            root: self.request.root,
-            ..request
-        };
-        let deadline = self.core.now_ns() + PATIENCE_NS;
-        loop {
-            let answer = self.core.desk.call(port, &request).await;
-            match answer.result() {
-                Ok(_) => return Ok(answer),
-                Err(errno) if is_shortage(errno) && self.core.now_ns() < deadline => {
-                    self.pause().await;
-                }
-                Err(errno) => return Err(Errno(errno)),
-            }
-        }
-    }
-
     /// Bytes of the object; `None`: there is none.
     pub(crate) async fn object_size(&self, side: Side, object: &Name) -> Result<Option<u64>> {
         let scratch = self.scratch(8).await?;
@@ -162,19 +73,17 @@ impl Job {
         }
     }
 
-    /// Writes to an object of `volume`'s map, under its lock. `fresh` empties the object first.
+    /// Writes to an object of `volume`'s map, under its lock.
     pub(crate) async fn write_map(
         &self,
         volume: &Volume,
         (object, offset): (&ObjectName, u64),
         bytes: &[u8],
-        fresh: bool,
         durability: Durability,
     ) -> Result<()> {
-        let fresh = if fresh { flags::FRESH } else { 0 };
         let request = Request {
             offset,
-            flags: fresh | durability.flags(),
+            flags: durability.flags(),
             tag: volume.tag(),
             ..Request::new(Operation::Write, wire(object.as_bytes()))
         };
@@ -296,96 +205,6 @@ impl Job {
         missing_is_gone(self.ask(Side::Blocks, request, None).await)
     }
 
-    /// Makes durable what was written under `tag`.
-    pub(crate) async fn sync_blocks(&self, tag: u32) -> Result<()> {
-        let request = Request {
-            tag,
-            ..Request::new(Operation::SyncTag, Name::EMPTY)
-        };
-        self.ask(Side::Blocks, request, None).await.map(|_| ())
-    }
-
-    /// Makes `volume`'s map durable. ESTALE: the lock is not ours.
-    pub(crate) async fn sync_under_lock(&self, volume: &Volume) -> Result<()> {
-        let request = Request {
-            flags: flags::UNDER_LOCK,
-            tag: volume.tag(),
-            ..Request::new(Operation::SyncTag, volume.target())
-        };
-        self.ask(Side::Maps, request, None).await.map(|_| ())
-    }
-
-    /// The same; a lock that was ours is lost then.
-    pub(crate) async fn sync_maps(&self, volume: &Volume) -> Result<()> {
-        match self.sync_under_lock(volume).await {
-            Ok(()) => Ok(()),
-            Err(errno) => Err(self.judge(volume, errno).await),
-        }
-    }
-
-    /// Refuses data writes of `tag` under leases older than `stamp`; returns when those in flight
-    /// have ended.
-    pub(crate) async fn fence(&self, tag: u32, stamp: u64) -> Result<()> {
-        let request = Request {
-            tag,
-            lease: stamp,
-            ..Request::new(Operation::Fence, Name::EMPTY)
-        };
-        self.ask(Side::Blocks, request, None).await.map(|_| ())
-    }
-
-    /// The volume is closed here: blockerb forgets its tag, also that a sync of it failed.
-    pub(crate) async fn forget_tag(&self, tag: u32) -> Result<()> {
-        let lease = self.core.stamp();
-        let request = Request {
-            tag,
-            lease,
-            flags: flags::FORCE,
-            ..Request::new(Operation::Fence, Name::EMPTY)
-        };
-        self.ask(Side::Blocks, request, None).await.map(|_| ())
-    }
-
-    /// Takes a lock without waiting. True: it was ours before.
-    pub(crate) async fn acquire(&self, volume: &Name) -> Result<bool> {
-        let request = Request {
-            flags: flags::NOSYNC,
-            ..Request::new(Operation::Acquire, *volume)
-        };
-        self.ask(Side::Maps, request, None)
-            .await
-            .map(|answer| answer.serviced == 1)
-    }
-
-    /// Gives a lock back. ESTALE: it was not ours any more.
-    pub(crate) async fn release(&self, volume: &Name) -> Result<()> {
-        let request = Request::new(Operation::Release, *volume);
-        match self.ask(Side::Maps, request, None).await {
-            Ok(_) => Ok(()),
-            // Perhaps blockerm's dead predecessor took it for us: only who takes it can tell.
-            Err(Errno::PERM) => match self.acquire(volume).await {
-                Ok(ours) => {
-                    self.ask(Side::Maps, request, None).await?;
-                    if ours { Ok(()) } else { Err(Errno::STALE) }
-                }
-                Err(Errno::BUSY) => Err(Errno::STALE),
-                Err(errno) => Err(errno),
-            },
-            Err(Errno::NOENT) => Err(Errno::STALE),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Who holds a lock, as blockerm tells it.
-    pub(crate) async fn lock_info(&self, volume: &Name) -> Result<LockReport> {
-        let scratch = self.scratch(LOCK_TEXT_LEN).await?;
-        let request = Request::new(Operation::LockInfo, *volume);
-        let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
-        let mut text = scratch.to_vec();
-        text.truncate(answer.serviced as usize);
-        serde_json::from_slice(&text).map_err(|_| Errno::IO)
-    }
-
     /// The content hash of a data object's first `size` bytes, as 64 digits.
     pub(crate) async fn hash_object(&self, object: &ObjectName, size: u64) -> Result<Name> {
         let scratch = self.scratch(NameRequest::LEN as u64).await?;
@@ -397,59 +216,11 @@ impl Job {
         self.ask(Side::Blocks, request, Some(&scratch)).await?;
         Ok(NameRequest::decode(&scratch.to_vec())?.0)
     }
-
-    /// One page of the names in the map storage, and the cursor of the next (0: that was the last).
-    ///
-    /// ```text
-    ///  | count u32 | name length u16 | name | name length u16 | name | ...
-    /// ```
-    pub(crate) async fn list_page(&self, cursor: u64) -> Result<(Vec<Name>, u64)> {
-        let scratch = self.scratch(LIST_PAGE_LEN).await?;
-        let request = Request {
-            offset: cursor,
-            size: LIST_PAGE_NAMES,
-            ..Request::new(Operation::List, Name::EMPTY)
-        };
-        let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
-        let names = parse_page(&scratch.to_vec()).ok_or(Errno::IO)?;
-        Ok((names, answer.serviced))
-    }
 }
 
 fn missing_is_gone(asked: Result<Answer>) -> Result<()> {
     match asked {
         Ok(_) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno),
-    }
-}
-
-fn parse_page(bytes: &[u8]) -> Option<Vec<Name>> {
-    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
-    let mut names = Vec::new();
-    for _ in 0..u32::from_le_bytes(*count) {
-        let (len, tail) = rest.split_first_chunk::<2>()?;
-        let (name, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-        names.push(Name::new(name)?);
-        rest = tail;
-    }
-    Some(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_of_names_is_read_as_far_as_it_says() {
-        let mut page = 2u32.to_le_bytes().to_vec();
-        for name in ["one", "three"] {
-            page.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            page.extend_from_slice(name.as_bytes());
-        }
-        let cut = page[..page.len() - 1].to_vec();
-        page.extend_from_slice(&[0; 10]);
-        let names = parse_page(&page).unwrap();
-        assert_eq!((names.len(), &*names[1]), (2, &b"three"[..]));
-        assert!(parse_page(&cut).is_none());
     }
 }

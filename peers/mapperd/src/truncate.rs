@@ -5,13 +5,15 @@
 //! WRITABLE (B7). Shrinking commits by its header and then removes what lies past the end: a crash
 //! in between leaves the new size, and objects that nobody reads.
 
+use crate::ask::Side;
+use crate::create::new_geometry;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{INTENT, Job, NUMBER_SHIFT, Reply};
 use crate::load::Found;
 use crate::naming::wire;
 use crate::order::encoded;
-use crate::store::{Durability, Side};
+use crate::store::Durability;
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::{Entry, Geometry, Header, Names, Version};
@@ -32,7 +34,7 @@ impl Job {
             if size == 0 {
                 return Err(Errno::INVAL);
             }
-            let geometry = Geometry::new(size, found.geometry().block_size())?;
+            let geometry = new_geometry(size, found.geometry().block_size())?;
             match size.cmp(&found.geometry().size()) {
                 Ordering::Less if !self.request.has(flags::SHRINK) => return Err(Errno::INVAL),
                 Ordering::Less => self.shrink(volume, &found, geometry).await?,
@@ -97,7 +99,7 @@ impl Job {
             let zeros = vec![Entry::ZERO; (blocks.end - first) as usize];
             let bytes = encoded(&zeros, first, &Names::new());
             let (map, at) = ((&new.header_name, new.layout), (first, &bytes[..]));
-            self.write_entries(volume, map, at, true, Durability::Later)
+            self.write_entries(volume, map, at, Durability::Later)
                 .await?;
         }
         self.commit(volume, &new.header_name, new.header).await
@@ -140,8 +142,7 @@ impl Job {
             .await?;
         let bytes = encoded(&[own], index, &names);
         let (map, at) = ((&found.header_name, found.layout), (index, &bytes[..]));
-        self.write_entries(volume, map, at, false, Durability::Later)
-            .await
+        self.write_entries(volume, map, at, Durability::Later).await
     }
 }
 

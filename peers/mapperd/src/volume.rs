@@ -150,23 +150,27 @@ impl Volume {
         state.written > state.synced
     }
 
-    /// What a sync that is sent now covers. Err: one has failed, and what it lost stays lost.
-    pub(crate) fn to_be_synced(&self) -> Result<u64> {
-        let state = self.state.borrow();
-        state.sync_failed.map_or(Ok(state.written), Err)
+    /// What a sync that is sent now covers.
+    pub(crate) fn written(&self) -> u64 {
+        self.state.borrow().written
     }
 
-    /// A sync that covers `written`, sent at `sent_ns`, ended.
+    /// That no sync has failed: what one lost stays lost until the volume is closed.
+    pub(crate) fn may_flush(&self) -> Result<()> {
+        self.state.borrow().sync_failed.map_or(Ok(()), Err)
+    }
+
+    /// A sync under the lock that covers `written`, sent at `sent_ns`, ended. One that storage
+    /// failed was under the lock all the same.
     pub(crate) fn end_sync(&self, written: u64, sent_ns: u64, result: Result<()>) {
         let mut state = self.state.borrow_mut();
         match result {
-            _ if state.tenure != Tenure::Held => {}
-            Ok(()) => {
-                state.synced = state.synced.max(written);
-                state.checked_ns = state.checked_ns.max(sent_ns);
-            }
+            _ if state.tenure != Tenure::Held => return,
+            Err(errno) if errno.is_shortage() => return,
+            Ok(()) => state.synced = state.synced.max(written),
             Err(errno) => state.sync_failed = Some(errno),
         }
+        state.checked_ns = state.checked_ns.max(sent_ns);
     }
 
     fn is_forgettable(&self) -> bool {

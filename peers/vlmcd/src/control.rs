@@ -69,6 +69,8 @@ impl Vlmcd {
         op.stage = Stage::SyncMap;
         let request = Request {
             tag: volume.tag,
+            // With a lease mapperd answers ESTALE when the lock is not ours any more.
+            lease: volume.lease,
             attempt: op.request.attempt,
             root: op.request.root,
             ..Request::new(Operation::Flush, op.request.target)

@@ -26,7 +26,10 @@ struct Geometry {
 }
 
 /// Where a part is.
-#[allow(clippy::large_enum_variant, reason = "it lives on the stack, for one part")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack, for one part"
+)]
 enum Place {
     Unknown,
     Zero,

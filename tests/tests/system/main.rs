@@ -1,5 +1,6 @@
 //! The system tests, in one program.
 
 mod embedded;
+mod golden;
 mod kills;
 mod simulation;

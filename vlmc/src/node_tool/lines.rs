@@ -16,10 +16,12 @@ pub(super) fn banner(words: &str) -> Result<(), Failure> {
 pub(super) fn tell(event: &Event) -> Result<(), Failure> {
     match event {
         Event::Starting { roles } => begin("Starting", roles),
-        Event::Stopping { roles } => begin("Stopping", roles),
+        Event::Stopping { roles } => begin("Stopping", &reversed(roles)),
         Event::Started { roles } => finish("Starting", roles, &paint("OK", Colour::Green)),
-        Event::Stopped { roles } => finish("Stopping", roles, &paint("OK", Colour::Green)),
-        Event::NotRunning { roles } => roles.iter().try_for_each(|role| {
+        Event::Stopped { roles } => {
+            finish("Stopping", &reversed(roles), &paint("OK", Colour::Green))
+        }
+        Event::NotRunning { roles } => roles.iter().rev().try_for_each(|role| {
             say(format_args!(
                 "{}{}",
                 column(role),
@@ -34,6 +36,11 @@ pub(super) fn tell(event: &Event) -> Result<(), Failure> {
         Event::Note { text } => say(text),
         Event::Status(_) | Event::Done | Event::Error { .. } => Ok(()),
     }
+}
+
+/// What stops is told in the order opposite to that of the start.
+fn reversed(roles: &[String]) -> Vec<String> {
+    roles.iter().rev().cloned().collect()
 }
 
 fn head(verb: &str, role: &str) -> String {

@@ -8,9 +8,10 @@ use nix::sys::signal::Signal;
 use node::supervisor::control::Event;
 use node::supervisor::launch::{Plan, plans};
 use node::supervisor::pids::{self, Pidfd, Presence};
-use node::supervisor::{STOP_WITHIN, control_socket, pid_file};
+use node::supervisor::{STOP_WITHIN, control_socket, pid_file, segment_socket};
 use std::io;
 use std::os::fd::AsFd;
+use xseg::join::JoinError;
 
 /// Stops the processes of all roles, or of one, the last started first.
 pub(super) fn stop(settings: &Settings, role: Option<&str>) -> Result<(), Failure> {
@@ -79,10 +80,15 @@ pub(super) fn remove_stale(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what a dead supervisor left.
+/// Removes what a dead supervisor left; the segment's socket only if nobody holds it.
 fn clean(settings: &Settings) -> Result<(), Failure> {
     let run_dir = settings.run_dir();
-    for file in [control_socket(run_dir), pid_file(run_dir)] {
+    let segment = segment_socket(&settings.config);
+    let mut files = vec![control_socket(run_dir), pid_file(run_dir)];
+    if matches!(xseg::join::observe(&segment), Err(JoinError::NotRunning(_))) {
+        files.push(segment);
+    }
+    for file in files {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(Failure::unexpected(

@@ -13,7 +13,7 @@ use node::supervisor::{
 };
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -119,11 +119,10 @@ fn sentence(error: SupervisorError) -> Failure {
 /// Starts a supervisor that stays behind, and prints what it does until the node is up.
 fn spawn(settings: &Settings, only: Option<&str>) -> Result<(), Failure> {
     let unexpected = |e| Failure::unexpected("can't start the supervisor", e);
-    let log = File::options()
-        .append(true)
-        .create(true)
-        .open(log_file(&settings.config.archipelago.log_dir))
-        .map_err(unexpected)?;
+    let log_path = log_file(&settings.config.archipelago.log_dir);
+    let log = settings
+        .shared_file(&log_path)
+        .map_err(unwritable(&log_path))?;
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
     command
         .arg("--config")
@@ -150,11 +149,14 @@ fn spawn(settings: &Settings, only: Option<&str>) -> Result<(), Failure> {
             event => lines::tell(&event)?,
         }
     }
-    let log = log_file(&settings.config.archipelago.log_dir);
     Err(Failure::new(format!(
         "the supervisor ended early; see {}",
-        log.display()
+        log_path.display()
     )))
+}
+
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> Failure {
+    move |e| Failure::unexpected(format!("can't write {}", path.display()), e)
 }
 
 /// The supervisor itself, behind [`spawn`]: standard output takes its events until the node is
@@ -170,8 +172,7 @@ pub(super) fn supervise(config: &Path, args: &cli::Supervise) -> Result<(), Fail
         std::env::set_current_dir("/").map_err(|e| Failure::unexpected("can't go to /", e))?;
         let settings = Settings::load(config)?;
         let log = log_file(&settings.config.archipelago.log_dir);
-        let log = open_log(&log)
-            .map_err(|e| Failure::unexpected(format!("can't write {}", log.display()), e))?;
+        let log = open_log(&log).map_err(unwritable(&log))?;
         let options = Options {
             only: args.only.clone(),
             progress: Box::new(move |event| {
@@ -210,8 +211,8 @@ fn let_go_of_stdout() {
 /// The supervisor as this very process, for systemd and containers.
 fn foreground(settings: &Settings) -> Result<(), Failure> {
     let log = log_file(&settings.config.archipelago.log_dir);
-    let log = open_log(&log)
-        .map_err(|e| Failure::unexpected(format!("can't write {}", log.display()), e))?;
+    settings.shared_file(&log).map_err(unwritable(&log))?;
+    let log = open_log(&log).map_err(unwritable(&log))?;
     let file = settings.config.file.clone();
     let options = Options {
         only: None,

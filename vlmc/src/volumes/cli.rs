@@ -59,7 +59,7 @@ pub(super) enum Command {
     Showmapped(Listed),
     /// Turn a snapshot into an object of hashes, and print its name
     Hash(Named),
-    /// Make a volume from a file
+    /// Write a file into a volume, which is made if there is none
     Import(Import),
     /// Write a volume into a file
     Export(Export),
@@ -231,8 +231,11 @@ pub(super) struct Unmap {
 pub(super) struct Import {
     /// The file, or - for standard input
     pub(super) file: PathBuf,
-    /// The new volume, as large as the file
+    /// The volume; a new one is as large as the file
     pub(super) name: OsString,
+    /// Write over the beginning of an existing volume instead of making a new one
+    #[arg(long)]
+    pub(super) existing: bool,
 }
 
 #[derive(Debug, Args)]

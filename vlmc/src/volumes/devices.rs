@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 pub(super) fn map(settings: &Settings, args: &Map) -> Result<(), Failure> {
     settings.needs_devices()?;
     any(&args.name)?;
-    let _lock = ToolLock::take(settings.run_dir())?;
+    let _lock = ToolLock::take(settings)?;
     let name = shown(&args.name);
     if let Some(Mapped { device, .. }) =
         mapped::of_volume(settings.run_dir(), &args.name.to_string_lossy())?
@@ -75,7 +75,7 @@ fn can_loop() -> bool {
 
 pub(super) fn unmap(settings: &Settings, args: &Unmap) -> Result<(), Failure> {
     settings.needs_devices()?;
-    let _lock = ToolLock::take(settings.run_dir())?;
+    let _lock = ToolLock::take(settings)?;
     let target = &args.device;
     let all = mapped::all(settings.run_dir())?;
     let found = all
@@ -90,7 +90,7 @@ pub(super) fn unmap(settings: &Settings, args: &Unmap) -> Result<(), Failure> {
 
 pub(super) fn showmapped(settings: &Settings, args: &Listed) -> Result<(), Failure> {
     settings.needs_devices()?;
-    let _lock = ToolLock::take(settings.run_dir())?;
+    let _lock = ToolLock::take(settings)?;
     let all = mapped::all(settings.run_dir())?;
     match args.output.is_json() {
         true => say_json(&all),

@@ -1,14 +1,16 @@
 //! import and export: whole volumes from and to files and pipes.
 //!
-//! Zeros take no room on either side: an import does not write them into its new volume, an
+//! An import makes its volume, as large as the file, or (`--existing`) writes over the beginning of
+//! one that is there and large enough. Zeros take no room on either side: a new volume has them already, an
 //! export leaves holes in a regular file. What was imported is durable at the end, and a failed
-//! import leaves no volume behind.
+//! import leaves no new volume behind.
 
 use super::cli::{Export, Import};
-use super::names::{any, new, shown};
+use super::names::{any, existing, new, shown};
 use crate::failure::Failure;
+use crate::mapped;
 use crate::settings::Settings;
-use client::{Client, Hint, Name, Volume};
+use client::{BlockStatus, Client, ErrorKind, Hint, Name, Volume};
 use indicatif::{ProgressBar, ProgressStyle};
 use mapfile::tool_name::NameRole;
 use std::fs::File;
@@ -19,6 +21,8 @@ use std::path::Path;
 const PIECE: usize = 4 << 20;
 /// Bytes that are looked at for zeros at once.
 const GRAIN: usize = 64 << 10;
+/// Bytes of a volume whose map is asked for at once.
+const WINDOW: u64 = 64 << 30;
 /// Sizes of volumes are multiples of this.
 const SECTOR: u64 = 512;
 
@@ -67,18 +71,46 @@ fn bar(size: Option<u64>) -> ProgressBar {
 // ---- import ----
 
 pub(super) fn import(settings: &Settings, args: &Import) -> Result<(), Failure> {
-    let name = new(&args.name, NameRole::Volume)?;
+    let name = existing(&args.name)?;
+    let text = args.name.to_string_lossy();
+    if let Some(mapped) = mapped::of_volume(settings.run_dir(), &text)? {
+        let device = mapped.device;
+        return Err(Failure::new(format!(
+            "Volume {text} mapped on device {device}"
+        )));
+    }
     let (source, size) = open_source(&args.file)?;
     let client = settings.client()?;
-    let first = size.unwrap_or(PIECE as u64).next_multiple_of(SECTOR);
-    client
-        .create(name, first)
-        .map_err(Failure::because("vlmc creation failed"))?;
-    let filled = fill(&client, name, &args.file, source, size);
+    let told = Failure::because(IMPORT_FAILED);
+    let fresh = match client.info(name, Hint::default()) {
+        Ok(_) if args.existing => false,
+        Ok(_) => {
+            let text = format!("{IMPORT_FAILED}: {text} exists (--existing writes over it)");
+            return Err(Failure::new(text));
+        }
+        Err(e) if args.existing => return Err(told(e)),
+        Err(e) if e.kind() == ErrorKind::NotFound => true,
+        Err(e) => return Err(told(e)),
+    };
+    if fresh {
+        new(&args.name, NameRole::Volume)?;
+        let first = size.unwrap_or(PIECE as u64).next_multiple_of(SECTOR);
+        client
+            .create(name, first)
+            .map_err(Failure::because("vlmc creation failed"))?;
+    }
+    let target = Target {
+        client: &client,
+        name,
+        fresh,
+    };
+    let filled = target.fill(&args.file, source, size);
     if filled.is_err() {
         // The failure to tell is the first one.
         let _ = client.close(name, Hint::default());
-        let _ = client.remove(name, Hint::default());
+        if fresh {
+            let _ = client.remove(name, Hint::default());
+        }
     }
     filled
 }
@@ -103,50 +135,98 @@ fn open_source(path: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
     }
 }
 
-fn fill(
-    client: &Client,
+/// Where an import goes.
+struct Target<'a> {
+    client: &'a Client,
     name: Name,
-    path: &Path,
-    mut source: Box<dyn Read>,
-    size: Option<u64>,
-) -> Result<(), Failure> {
-    let told = Failure::because(IMPORT_FAILED);
-    client.open(name, Hint::default()).map_err(&told)?;
-    let mut volume = Volume::open(client, name, Hint::default()).map_err(&told)?;
-    let progress = bar(size);
-    let mut buffer = vec![0; PIECE];
-    let mut at = 0;
-    loop {
-        let count = read_full(&mut source, &mut buffer).map_err(failed(IMPORT_FAILED, path))?;
-        if count == 0 {
-            break;
-        }
-        let end = (at + count as u64).next_multiple_of(SECTOR);
-        if end > volume.size() {
-            client
-                .resize(name, end.max(2 * volume.size()), false)
-                .map_err(&told)?;
-            volume = Volume::open(client, name, Hint::default()).map_err(&told)?;
-        }
-        for (offset, bytes) in stretches(&buffer[..count]) {
-            volume.write_at(bytes, at + offset as u64).map_err(&told)?;
-        }
-        at += count as u64;
-        progress.set_position(at);
+    /// It was made for this import: it holds zeros, and takes the size of what comes.
+    fresh: bool,
+}
+
+impl Target<'_> {
+    fn volume(&self) -> Result<Volume, Failure> {
+        Volume::open(self.client, self.name, Hint::default())
+            .map_err(Failure::because(IMPORT_FAILED))
     }
-    if at == 0 {
-        return Err(Failure::new(format!(
-            "{IMPORT_FAILED}: {} is empty",
-            path.display()
-        )));
+
+    fn fill(
+        &self,
+        path: &Path,
+        mut source: Box<dyn Read>,
+        size: Option<u64>,
+    ) -> Result<(), Failure> {
+        let told = Failure::because(IMPORT_FAILED);
+        self.client
+            .open(self.name, Hint::default())
+            .map_err(&told)?;
+        let mut volume = self.volume()?;
+        let progress = bar(size);
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        loop {
+            let count = read_full(&mut source, &mut buffer).map_err(failed(IMPORT_FAILED, path))?;
+            if count == 0 {
+                break;
+            }
+            volume = self.with_room(volume, at + count as u64)?;
+            self.write(&volume, &buffer[..count], at).map_err(&told)?;
+            at += count as u64;
+            progress.set_position(at);
+        }
+        progress.finish_and_clear();
+        if at == 0 {
+            return Err(Failure::new(format!(
+                "{IMPORT_FAILED}: {} is empty",
+                path.display()
+            )));
+        }
+        let end = at.next_multiple_of(SECTOR);
+        if self.fresh && end < volume.size() {
+            self.client.resize(self.name, end, true).map_err(&told)?;
+        }
+        volume.flush().map_err(&told)?;
+        self.client.close(self.name, Hint::default()).map_err(&told)
     }
-    let end = at.next_multiple_of(SECTOR);
-    if end < volume.size() {
-        client.resize(name, end, true).map_err(&told)?;
+
+    /// The volume, grown to hold `end` bytes if it is ours to grow.
+    fn with_room(&self, volume: Volume, end: u64) -> Result<Volume, Failure> {
+        let end = end.next_multiple_of(SECTOR);
+        if end <= volume.size() {
+            return Ok(volume);
+        }
+        if !self.fresh {
+            let name = self.name;
+            let text = format!("{IMPORT_FAILED}: the file is larger than volume {name}");
+            return Err(Failure::new(text));
+        }
+        self.client
+            .resize(self.name, end.max(2 * volume.size()), false)
+            .map_err(Failure::because(IMPORT_FAILED))?;
+        self.volume()
     }
-    progress.finish_and_clear();
-    volume.flush().map_err(&told)?;
-    client.close(name, Hint::default()).map_err(&told)
+
+    fn write(&self, volume: &Volume, bytes: &[u8], at: u64) -> Result<(), client::Error> {
+        let mut done = 0;
+        for (offset, part) in stretches(bytes) {
+            self.write_zeroes(volume, at + done as u64, (offset - done) as u64)?;
+            volume.write_at(part, at + offset as u64)?;
+            done = offset + part.len();
+        }
+        self.write_zeroes(volume, at + done as u64, (bytes.len() - done) as u64)
+    }
+
+    /// Zeros need no writing where there are zeros already.
+    fn write_zeroes(&self, volume: &Volume, at: u64, len: u64) -> Result<(), client::Error> {
+        if self.fresh || len == 0 {
+            return Ok(());
+        }
+        for part in volume.block_status(at, len)? {
+            if !part.hole {
+                volume.write_zeroes(part.offset, part.len)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads until `buffer` is full or the source ends.
@@ -200,6 +280,14 @@ impl Sink {
         }
     }
 
+    /// `len` bytes of zeros come next.
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        match self {
+            Sink::Plain(out) => io::copy(&mut io::repeat(0).take(len), out).map(drop),
+            Sink::Sparse(_) => Ok(()),
+        }
+    }
+
     fn finish(self, size: u64) -> io::Result<()> {
         match self {
             Sink::Plain(mut out) => out.flush(),
@@ -218,28 +306,38 @@ pub(super) fn export(settings: &Settings, args: &Export) -> Result<(), Failure> 
     let file_failed = failed(EXPORT_FAILED, &args.file);
     let mut sink = Sink::open(&args.file).map_err(&file_failed)?;
     let progress = bar(Some(volume.size())).with_message(shown(&args.name));
-    let mut buffer = vec![0; PIECE];
     let mut at = 0;
     while at < volume.size() {
-        let len = (volume.size() - at).min(PIECE as u64);
-        let piece = &mut buffer[..len as usize];
-        read_piece(&volume, piece, at).map_err(&told)?;
-        sink.put(piece, at).map_err(&file_failed)?;
-        at += len;
-        progress.set_position(at);
+        let stretches = volume.block_status(at, WINDOW).map_err(&told)?;
+        for BlockStatus { offset, len, hole } in stretches {
+            match hole {
+                true => sink.skip(len).map_err(&file_failed)?,
+                false => copy_out(&volume, &mut sink, (offset, len), &told, &file_failed)?,
+            }
+            at = offset + len;
+            progress.set_position(at);
+        }
     }
     progress.finish_and_clear();
     sink.finish(volume.size()).map_err(&file_failed)
 }
 
-/// Reads, but asks the map first: holes need not be read.
-fn read_piece(volume: &Volume, piece: &mut [u8], at: u64) -> Result<(), client::Error> {
-    let status = volume.block_status(at, piece.len() as u64)?;
-    if status.iter().all(|stretch| stretch.hole) {
-        piece.fill(0);
-        return Ok(());
+fn copy_out(
+    volume: &Volume,
+    sink: &mut Sink,
+    (offset, len): (u64, u64),
+    told: &impl Fn(client::Error) -> Failure,
+    file_failed: &impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; PIECE];
+    let mut at = offset;
+    while at < offset + len {
+        let piece = &mut buffer[..(offset + len - at).min(PIECE as u64) as usize];
+        volume.read_at(piece, at).map_err(told)?;
+        sink.put(piece, at).map_err(file_failed)?;
+        at += piece.len() as u64;
     }
-    volume.read_at(piece, at)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -254,7 +254,9 @@ impl Holder {
         let wait = [timeout, self.patience()].into_iter().flatten().min();
         let wait = match wait {
             // Rounded up to whole milliseconds, or a short wait would spin.
-            Some(d) => EpollTimeout::try_from(d.as_micros().div_ceil(1000) as i32)
+            Some(d) => i32::try_from(d.as_micros().div_ceil(1000))
+                .ok()
+                .and_then(|ms| EpollTimeout::try_from(ms).ok())
                 .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
         };

@@ -191,3 +191,54 @@ fn a_report_names_who_holds_what() {
     assert!(text.contains(&seat), "{text}");
     assert!(text.contains("server") && text.contains("client"), "{text}");
 }
+
+/// A server was killed after it set the state word and before it pushed the slot.
+#[test]
+fn an_answer_that_the_dead_did_not_push_is_found() {
+    let (local, mut server, mut client) = table();
+    send(&mut client, 4096);
+    let incoming = accept(&mut server).pop().unwrap();
+    assert!(client.doze());
+    let cell = &local.public().slots()[incoming.id().slot.0 as usize].state;
+    let word = cell.load().unwrap();
+    assert!(cell.change(word, word.with(State::Answered, client.no())));
+    drop(server);
+    let mut events = Vec::new();
+    assert!(!client.poll(&mut events), "nobody told the client");
+    assert!(client.doze());
+    local.alarm();
+    let bell = client.bells().descriptor(client.no()).unwrap();
+    let mut fds = [nix::poll::PollFd::new(bell, nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut fds, 0u8), Ok(1), "the bell rings");
+    assert!(!client.doze(), "there is something to look for");
+    client.poll(&mut events);
+    assert!(matches!(events[..], [Event::Reply(..)]), "{events:?}");
+}
+
+/// What was meant for a seat's previous owner is freed unread.
+#[test]
+fn a_reply_to_the_dead_does_not_reach_the_successor() {
+    let (local, mut server, _client) = table();
+    let mut asker = local.peer_seat("asker").unwrap();
+    let ping = Request::new(Operation::Ping, Name::EMPTY);
+    for _ in 0..2 {
+        let ticket = asker.claim(PRIVATE).unwrap();
+        asker.submit(ticket, PORT, &ping).unwrap();
+    }
+    let mut served = accept(&mut server);
+    server.answer(served.pop().unwrap(), Answer::served(0));
+    drop(asker);
+    let mut heir = local.peer_seat("asker").unwrap();
+    let mut recovery = heir.recover();
+    assert!(!heir.recovered(&mut recovery), "one is still under way");
+    let ticket = heir.claim(PRIVATE).unwrap();
+    heir.submit(ticket, PORT, &ping).unwrap();
+    server.answer(served.pop().unwrap(), Answer::served(0));
+    let mut events = Vec::new();
+    assert!(!heir.poll(&mut events), "{events:?}");
+    assert!(heir.recovered(&mut recovery));
+    let own = accept(&mut server).pop().unwrap();
+    server.answer(own, Answer::served(0));
+    assert!(heir.poll(&mut events));
+    assert_eq!(events.len(), 1);
+}

@@ -219,6 +219,14 @@ fn creation_checks_what_it_is_told() {
     rig.create("volume", 2 * BLOCK).unwrap();
     rig.snapshot("volume", "snapshot").unwrap();
     assert_eq!(rig.create("volume", BLOCK), Err(libc::EEXIST));
+    assert_eq!(
+        rig.create("monster", (1 << 50) + 1),
+        Err(libc::EFBIG),
+        "a map of 32 GiB at most"
+    );
+    assert_eq!(rig.truncate("volume", 1 << 62, 0), Err(libc::EFBIG));
+    assert_eq!(rig.create("monster", 1 << 63), Err(libc::EINVAL));
+    assert!(!rig.is_locked("volume") && !rig.is_locked("monster"));
     assert_eq!(rig.snapshot("volume", "snapshot"), Err(libc::EEXIST));
     assert_eq!(rig.snapshot("volume", "volume"), Err(libc::EEXIST));
     assert_eq!(

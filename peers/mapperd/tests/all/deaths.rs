@@ -25,17 +25,26 @@ const BLOCK: u64 = 4096;
 
 /// Three blocks, two of them written; a snapshot that shares them; a name that was used before.
 fn furnish(rig: &mut Rig) {
-    let (request, data) =
-        create_request("volume", 3 * BLOCK, BLOCK as u32, 0, &[(ZERO_NAME, 0); 3]);
+    furnish_as(rig, "volume");
+}
+
+fn furnish_as(rig: &mut Rig, volume: &str) {
+    let (request, data) = create_request(volume, 3 * BLOCK, BLOCK as u32, 0, &[(ZERO_NAME, 0); 3]);
     rig.call(request, &data, 0).unwrap();
-    rig.write("volume", 0, b"first").unwrap();
-    rig.write("volume", 2 * BLOCK - 2, b"kept").unwrap();
-    rig.snapshot("volume", "snapshot").unwrap();
-    rig.write("volume", 2 * BLOCK - 2, b"KE").unwrap();
-    rig.simple(Operation::Close, "volume").unwrap();
+    rig.write(volume, 0, b"first").unwrap();
+    rig.write(volume, 2 * BLOCK - 2, b"kept").unwrap();
+    rig.snapshot(volume, "snapshot").unwrap();
+    rig.write(volume, 2 * BLOCK - 2, b"KE").unwrap();
+    rig.simple(Operation::Close, volume).unwrap();
     rig.create("oldname", 2 * BLOCK).unwrap();
     rig.write("oldname", 0, b"other").unwrap();
     rig.simple(Operation::Delete, "oldname").unwrap();
+}
+
+/// The same under a new name: its objects have the old one's.
+fn furnish_renamed(rig: &mut Rig) {
+    furnish_as(rig, "earlier");
+    rig.rename("earlier", "volume").unwrap();
 }
 
 /// A snapshot that can be hashed: its blocks have the usual size.
@@ -134,6 +143,16 @@ const STORIES: &[Story] = &[
             assert!(rig.header("oldname").ends_with("000000010000000000000002"));
             rig.write("volume", 0, b"FIRST").unwrap();
             is_furnished(rig, "oldname");
+        },
+    },
+    Story {
+        name: "snapshot of a renamed volume",
+        prepare: furnish_renamed,
+        request: || naming_request(Operation::Snapshot, "volume", "newname"),
+        verify: |rig| {
+            nothing_is_locked(rig);
+            rig.write("volume", 0, b"FIRST").unwrap();
+            is_furnished(rig, "newname");
         },
     },
     Story {
@@ -325,7 +344,7 @@ fn several_deaths_are_survived_like_one() {
         let (id, _) = begin(&mut rig, story, dice() as usize % 60);
         for _ in 0..3 {
             rig.kill_mapper();
-            if dice() % 2 == 0 {
+            if dice().is_multiple_of(2) {
                 rig.kill_storage();
                 rig.start_storage();
             }
@@ -425,5 +444,12 @@ fn is_in_order(rig: &mut Rig, story: &Story, steps: usize) {
         assert_eq!(rig.read(volume, 0, 5).unwrap(), [0; 5], "{what}: {volume}");
     }
     assert_eq!(rig.read("snapshot", 0, 5).unwrap(), b"first", "{what}");
+    if deletes && !alive.contains(&"volume") {
+        let left = rig.block(object("volume", 2, 1).as_bytes());
+        assert!(
+            left.is_none(),
+            "{what}: creation removes what a deletion left"
+        );
+    }
     audit::check(rig);
 }

@@ -114,6 +114,11 @@ fn b03_what_cannot_be_read_is_not_written_over() {
         assert_eq!(rig.maps.names(), before);
         assert!(!rig.is_locked(taken));
     }
+    // What was deleted in the old layout is not in the way.
+    let mut deleted = rig.stored("volume").unwrap();
+    deleted[23] = 2;
+    rig.maps_put("archip_gonevolume", &deleted);
+    rig.create("gonevolume", BLOCK).unwrap();
     on.set(true);
     let before = rig.stored("volume");
     for volume in ["volume", "unheardof"] {

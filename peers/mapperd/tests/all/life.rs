@@ -97,7 +97,12 @@ fn delete_and_use_the_name_again() {
     }
     rig.create("golddel01", 6 * MIB).unwrap();
     rig.write("golddel01", 5 * MIB, b"x").unwrap();
-    assert_eq!(rig.entries("golddel01"), [zero(), (3, own(2, 1))]);
+    let gone = (15, own(1, 2));
+    assert_eq!(
+        rig.entries("golddel01"),
+        [zero(), (3, own(2, 1)), gone],
+        "the chunk is not cut"
+    );
     audit::check(&rig);
 }
 

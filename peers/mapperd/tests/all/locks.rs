@@ -1,7 +1,10 @@
 //! Leases, fences, lost locks and those of other nodes.
 
 use crate::rig::*;
+use driver::{Errno, Faults, Op};
 use runtime::tag::LEASE_NS;
+use std::cell::Cell;
+use std::rc::Rc;
 use xseg::Request;
 use xseg::protocol::{Operation, flags, mapflags};
 
@@ -325,4 +328,69 @@ fn a_stop_closes_everything() {
         assert_eq!(rig.entries(volume), [(3, object(volume, 1, 0))], "flushed");
         assert_eq!(rig.block(object(volume, 1, 0).as_bytes()).unwrap(), b"x");
     }
+}
+
+/// After a failed sync nobody knows what storage dropped: no later flush may say that all is well,
+/// until the volume is closed and opened. Reads go on.
+#[test]
+fn a_failed_sync_fails_every_later_flush() {
+    let mut rig = Rig::new();
+    let on = Rc::new(Cell::new(false));
+    let failing = on.clone();
+    let fail = move |op: &Op| (failing.get() && matches!(op, Op::Sync { .. })).then_some(Errno::IO);
+    rig.weather.maps = Some(Faults {
+        choose: Rc::new(|| 0),
+        delay: 0,
+        fail: Rc::new(fail),
+    });
+    rig.kill_storage();
+    rig.start_storage();
+    rig.create("volume", BLOCK).unwrap();
+    rig.write("volume", 0, b"x").unwrap();
+    on.set(true);
+    assert_eq!(rig.simple(Operation::Flush, "volume"), Err(libc::EIO));
+    on.set(false);
+    assert_eq!(rig.simple(Operation::Flush, "volume"), Err(libc::EIO));
+    assert_eq!(rig.snapshot("volume", "snapshot"), Err(libc::EIO));
+    rig.pass(LEASE_NS);
+    assert_eq!(rig.read("volume", 0, 1).unwrap(), b"x");
+    assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::EIO));
+    assert!(!rig.is_locked("volume"), "it is closed all the same");
+    rig.simple(Operation::Open, "volume").unwrap();
+    rig.simple(Operation::Flush, "volume").unwrap();
+}
+
+/// A lock that the dead blocker took is given back by its successor.
+#[test]
+fn a_snapshot_is_closed_after_its_blocker_died() {
+    let mut rig = Rig::new();
+    rig.create("volume", BLOCK).unwrap();
+    rig.snapshot("volume", "snapshot").unwrap();
+    rig.map(Operation::MapRead, "snapshot", 0, 1).unwrap();
+    rig.kill_storage();
+    rig.start_storage();
+    rig.simple(Operation::Close, "snapshot").unwrap();
+    assert!(!rig.is_locked("snapshot"));
+}
+
+/// The renamed volume is in use elsewhere before the dead mapperd's answer is made up for.
+#[test]
+fn a_rename_that_was_done_is_answered_though_another_node_has_it() {
+    let mut rig = Rig::new();
+    rig.create("volume", BLOCK).unwrap();
+    let (request, data) = naming_request(Operation::Rename, "volume", "newname");
+    let id = rig.client.ask(MAPPERD, request, &data, 0);
+    // Until all is done but the answer.
+    while rig.stored("newname").is_none() || rig.is_noted() || rig.maps_locked("newname") {
+        rig.mapper.as_mut().unwrap().turn();
+        rig.storage.as_mut().unwrap().turn();
+    }
+    rig.kill_mapper();
+    let mut stranger = Stranger::new(&rig);
+    assert!(stranger.acquire("newname"));
+    rig.start_mapper();
+    rig.settle();
+    rig.client.take(id).unwrap().unwrap();
+    assert!(stranger.release("newname", false), "it still is theirs");
+    assert!(!rig.is_locked("volume"));
 }

@@ -429,6 +429,24 @@ impl Rig {
             .collect()
     }
 
+    /// Whether the note of a rename is about.
+    pub(crate) fn is_noted(&self) -> bool {
+        let names = self.maps.names();
+        names
+            .iter()
+            .any(|name| name.ends_with(b"_ffffffffffffffff"))
+    }
+
+    /// Whether a lock is held, as another node sees it: nobody here gets a turn.
+    pub(crate) fn maps_locked(&self, volume: &str) -> bool {
+        let mut stranger = Stranger::new(self);
+        let free = stranger.acquire(volume);
+        if free {
+            assert!(stranger.release(volume, false));
+        }
+        !free
+    }
+
     /// Whether somebody holds the lock of a volume.
     pub(crate) fn is_locked(&mut self, volume: &str) -> bool {
         let request = Request::new(Operation::LockInfo, name(volume));

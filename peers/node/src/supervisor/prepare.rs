@@ -36,7 +36,8 @@ fn directory(config: &NodeConfig, path: &Path, mode: u32) -> Result<(), Supervis
     made.map_err(SupervisorError::file("make the directory", path))
 }
 
-fn give(config: &NodeConfig, path: &Path) -> io::Result<()> {
+/// Gives a file to the node's user and group, as far as the caller may: root may.
+pub fn give(config: &NodeConfig, path: &Path) -> io::Result<()> {
     let user = Uid::effective()
         .is_root()
         .then_some(Uid::from_raw(config.archipelago.user.uid));

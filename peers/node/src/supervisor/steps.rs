@@ -36,7 +36,11 @@ impl Supervisor {
         let child = &mut self.children[index];
         let roles = child.plan.roles.clone();
         match step {
-            Step::Start(_) if child.state == ProcessState::Running => self.next_step(),
+            Step::Start(_) if child.state == ProcessState::Running => {
+                let text = format!("{} runs already", roles.join(", "));
+                self.tell_audience(&Event::Note { text });
+                self.next_step();
+            }
             Step::Start(_) => {
                 self.tell_audience(&Event::Starting { roles });
                 // One that was about to be started again anyway need not be started twice.

@@ -390,7 +390,6 @@ fn block_signals() -> nix::Result<SignalFd> {
         Signal::SIGHUP,
         Signal::SIGUSR1,
         Signal::SIGUSR2,
-        Signal::SIGPIPE,
     ] {
         set.add(signal);
     }

@@ -1,0 +1,107 @@
+//! One mapped volume: its entry in the registry and its backend, kept in step.
+
+use crate::backend::{Handle, Order, State};
+use crate::error::{Error, ErrorKind};
+use crate::options::Setting;
+use crate::registry::{Info, Place, start_time};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// An entry of the registry that follows its backend. The entry is there until
+/// [`Mapped::finish`].
+pub struct Mapped {
+    place: Mutex<Option<Place>>,
+    info: Info,
+    handle: Handle,
+}
+
+impl Mapped {
+    /// Describes the volume of `setting`, presented as `device` by an endpoint of `kind`.
+    pub fn new(
+        place: Place,
+        setting: &Setting,
+        kind: &str,
+        device: &str,
+        handle: Handle,
+    ) -> Result<Mapped, Error> {
+        let info = Info {
+            id: place.id(),
+            volume: setting.volume_name(),
+            device: device.to_owned(),
+            kind: kind.to_owned(),
+            pid: std::process::id(),
+            start_time: start_time(),
+            readonly: setting.readonly,
+            state: handle.state().as_str().to_owned(),
+        };
+        place.describe(&info)?;
+        Ok(Mapped {
+            place: Mutex::new(Some(place)),
+            info,
+            handle,
+        })
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What clients use.
+    pub fn device(&self) -> &str {
+        &self.info.device
+    }
+
+    /// Steers the backend.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The description, as of now.
+    pub fn info(&self) -> Info {
+        Info {
+            state: self.handle.state().as_str().to_owned(),
+            ..self.info.clone()
+        }
+    }
+
+    /// Brings the registry up to date.
+    pub fn refresh(&self) {
+        if let Some(place) = &*self.place()
+            && let Err(why) = place.describe(&self.info())
+        {
+            tracing::warn!("{why}");
+        }
+    }
+
+    /// Gives an order, and brings the registry up to date.
+    pub fn order(&self, order: Order) -> Result<(), Error> {
+        let end = self.handle.order(order);
+        self.refresh();
+        end
+    }
+
+    /// That the volume can be closed now.
+    pub fn check_closable(&self) -> Result<(), Error> {
+        let why = match self.handle.state() {
+            State::Running | State::Failed => return Ok(()),
+            State::Frozen => "it is frozen; start the node first",
+            State::Waiting => "its node is away; start it first",
+            State::Over => "it has been taken down",
+        };
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!("{}: {why}", self.info.device),
+        ))
+    }
+
+    /// Flushes and closes the volume, and leaves the registry. Done once: later calls wait for
+    /// the first and succeed.
+    pub fn finish(&self) -> Result<(), Error> {
+        let mut place = self.place();
+        let Some(place) = place.take() else {
+            return Ok(());
+        };
+        let end = self.handle.order(Order::Finish);
+        place.remove();
+        end
+    }
+}

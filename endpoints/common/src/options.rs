@@ -1,0 +1,111 @@
+//! The command line that endpoint processes share, and what it and the configuration come to.
+
+use crate::backend::{Joiner, Volume};
+use crate::error::{Error, ErrorKind};
+use client::{Hint, Ports};
+use config::NodeConfig;
+use std::path::PathBuf;
+use xseg::Name;
+use xseg::join::Kind;
+
+/// Options of every endpoint process.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The node's configuration file.
+    #[arg(long, short, value_name = "FILE", default_value = config::paths::CONFIG_FILE)]
+    pub config: PathBuf,
+    /// The volume to present.
+    #[arg(long, value_name = "NAME")]
+    pub volume: String,
+    /// Refuse writes.
+    #[arg(long)]
+    pub readonly: bool,
+    /// Take a map without a header for one of version 0.
+    #[arg(long)]
+    pub assume_v0: bool,
+    /// Bytes of such a volume.
+    #[arg(long, value_name = "N", requires = "assume_v0")]
+    pub v0_size: Option<u64>,
+    /// Stay in the foreground and log to the standard error.
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// What a process needs to know.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The volume.
+    pub volume: Volume,
+    /// Refuse writes.
+    pub readonly: bool,
+    /// Where registries, sockets and pid files are.
+    pub run_dir: PathBuf,
+    /// Where logs are.
+    pub log_dir: PathBuf,
+    /// Where the segment's holder listens.
+    pub socket: PathBuf,
+    /// Whose node it is.
+    pub uid: u32,
+    /// The group that may steer it.
+    pub gid: u32,
+}
+
+impl Options {
+    /// Reads the configuration.
+    pub fn load(&self) -> Result<Setting, Error> {
+        let wrong = |why: String| Error::new(ErrorKind::Config, why);
+        let config = NodeConfig::load(&self.config).map_err(|why| wrong(why.to_string()))?;
+        let name = Name::new(self.volume.as_bytes())
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| wrong("Invalid volume name".into()))?;
+        let ports = ports(&config).ok_or_else(|| {
+            wrong(format!(
+                "{}: a role of the node is missing",
+                config.file.display()
+            ))
+        })?;
+        let hint = Hint {
+            assume_v0: self.assume_v0,
+            v0_size: self.v0_size,
+        };
+        let node = &config.archipelago;
+        let segment = &config.xseg.segment.name;
+        Ok(Setting {
+            volume: Volume { name, hint, ports },
+            readonly: self.readonly,
+            socket: node.run_dir.join(format!("{segment}.sock")),
+            run_dir: node.run_dir.clone(),
+            log_dir: node.log_dir.clone(),
+            uid: node.user.uid,
+            gid: node.group.gid,
+        })
+    }
+}
+
+impl Setting {
+    /// Takes seats under `name` (for display).
+    pub fn joiner(&self, name: &'static str) -> Joiner {
+        let socket = self.socket.clone();
+        Box::new(move || {
+            let joined = xseg::join::connect(&socket, Kind::Client { name })?;
+            Ok((joined.seat, Some(joined.connection)))
+        })
+    }
+
+    /// The volume's name as text.
+    pub fn volume_name(&self) -> String {
+        String::from_utf8_lossy(self.volume.name.as_bytes()).into_owned()
+    }
+}
+
+/// Where the tools and endpoints find the peers: by the names of their roles, as in the original
+/// (spec/cli.md section 3).
+fn ports(config: &NodeConfig) -> Option<Ports> {
+    let port = |name| config.role(name).map(|role| role.ports.start().0);
+    Some(Ports {
+        vlmcd: port("vlmcd")?,
+        mapperd: port("mapperd")?,
+        blockerm: port("blockerm")?,
+        blockerb: port("blockerb")?,
+    })
+}

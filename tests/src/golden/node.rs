@@ -1,0 +1,206 @@
+//! An embedded node over a tree, and raw requests to its peers.
+
+use client::{Client, Hint, Name};
+use config::{NodeConfig, RoleKind, SampleParams};
+use node::{Embedded, Storage};
+use std::path::Path;
+use xseg::Request;
+use xseg::protocol::{MapReply, MapSegment, NameRequest, Operation, PortNo, flags};
+
+/// Who the original was when it wrote the golden trees (`peer_uniquestr` of the manifest).
+pub const OWNER_M: &str = "refhost_1002";
+/// The same, of the blocker of data.
+pub const OWNER_B: &str = "refhost_1000";
+
+/// A name, as requests carry it.
+pub fn name(text: &str) -> Name {
+    Name::try_from(text).unwrap()
+}
+
+/// What a node over a tree may vary in.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// O_DIRECT.
+    pub direct: bool,
+    /// `pithos_migrate` of both blockers.
+    pub migrate: bool,
+    /// `unique_str` of blockerm.
+    pub owner: &'static str,
+    /// Lock files lie in `locks`; without it, beside the maps.
+    pub flat_locks: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            direct: false,
+            migrate: false,
+            owner: OWNER_M,
+            flat_locks: true,
+        }
+    }
+}
+
+/// An embedded node and one client of it. What it makes has the modes of umask 007.
+pub struct Node {
+    client: Client,
+    embedded: Embedded,
+}
+
+/// What was serviced and the reply's data; or an errno.
+pub type Answer = Result<(u64, Vec<u8>), i32>;
+
+impl Node {
+    /// A node over `maps`, `blocks` and `locks` of `dir`; they are made where they are missing.
+    pub fn over(dir: &Path, setup: Setup) -> Node {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o007));
+        let file = dir.join("archipelago.conf");
+        if !file.exists() {
+            SampleParams::new(dir).write().unwrap();
+        }
+        let config = NodeConfig::load(&file).unwrap();
+        let mut roles = config.roles.clone();
+        for role in &mut roles {
+            let owner = if role.name == "blockerm" {
+                setup.owner
+            } else {
+                OWNER_B
+            };
+            if let RoleKind::FileBlocker(files) = &mut role.kind {
+                files.direct = setup.direct;
+                files.pithos_migrate = setup.migrate;
+                files.unique_str = Some(owner.to_owned());
+                files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
+            }
+        }
+        let run_dir = config.archipelago.run_dir.clone();
+        Node::of(Embedded::start(Storage::Roles { roles, run_dir }, 64).unwrap())
+    }
+
+    /// A node in memory.
+    pub fn in_memory() -> Node {
+        Node::of(Embedded::in_memory().unwrap())
+    }
+
+    fn of(embedded: Embedded) -> Node {
+        let client = embedded.client().unwrap();
+        Node { client, embedded }
+    }
+
+    /// Its client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where its peers serve: blockerb, blockerm, mapperd, vlmcd.
+    pub fn all_ports(&self) -> [PortNo; 4] {
+        let ports = self.client.ports();
+        [ports.blockerb, ports.blockerm, ports.mapperd, ports.vlmcd]
+    }
+
+    /// Stops the node, which gives back what it holds.
+    pub fn stop(self) {
+        drop(self.client);
+        self.embedded.stop().unwrap();
+    }
+
+    /// One request to the peer at `port`, with `bytes` as its data.
+    pub fn ask(&self, port: PortNo, request: Request, bytes: &[u8]) -> Answer {
+        let call = self.client.call(port, request, bytes, 0);
+        let reply = self.client.block_on(call)?;
+        Ok((reply.serviced, reply.bytes))
+    }
+
+    /// An operation on a whole volume or object, with no data: does it succeed?
+    pub fn do_to(&self, port: PortNo, operation: Operation, target: &str) -> Result<(), i32> {
+        let request = Request::new(operation, name(target));
+        self.ask(port, request, &[]).map(drop)
+    }
+
+    /// READ of a volume (vlmcd) or object (a blocker), in one request.
+    pub fn read(&self, port: PortNo, target: &str, offset: u64, size: u64) -> Answer {
+        let request = Request {
+            offset,
+            size,
+            ..Request::new(Operation::Read, name(target))
+        };
+        self.ask(port, request, &vec![0xee; size as usize])
+    }
+
+    /// WRITE, in one request; what was serviced.
+    pub fn write(&self, port: PortNo, target: &str, offset: u64, bytes: &[u8]) -> Result<u64, i32> {
+        let request = Request {
+            offset,
+            size: bytes.len() as u64,
+            ..Request::new(Operation::Write, name(target))
+        };
+        self.ask(port, request, bytes).map(|(serviced, _)| serviced)
+    }
+
+    /// SNAPSHOT or RENAME at vlmcd, COPY at a blocker: an operation with one more name.
+    pub fn with_name(
+        &self,
+        port: PortNo,
+        operation: Operation,
+        target: &str,
+        other: &str,
+        size: u64,
+    ) -> Result<u64, i32> {
+        let request = Request {
+            size,
+            ..Request::new(operation, name(target))
+        };
+        let bytes = NameRequest(name(other)).encode();
+        self.ask(port, request, &bytes)
+            .map(|(serviced, _)| serviced)
+    }
+
+    /// MAPR or MAPW: the objects behind a range.
+    pub fn map(
+        &self,
+        operation: Operation,
+        volume: &str,
+        offset: u64,
+        size: u64,
+    ) -> Result<Vec<MapSegment>, i32> {
+        self.map_with(operation, volume, (offset, size), Hint::default(), 0)
+    }
+
+    /// MAPR with PEEK, which neither takes the lock nor upgrades.
+    pub fn peek(&self, volume: &str, size: u64, hint: Hint) -> Result<Vec<MapSegment>, i32> {
+        self.map_with(Operation::MapRead, volume, (0, size), hint, flags::PEEK)
+    }
+
+    fn map_with(
+        &self,
+        operation: Operation,
+        volume: &str,
+        (offset, size): (u64, u64),
+        hint: Hint,
+        flags: u32,
+    ) -> Result<Vec<MapSegment>, i32> {
+        let request = hinted(
+            Request {
+                offset,
+                size,
+                flags,
+                ..Request::new(operation, name(volume))
+            },
+            hint,
+        );
+        let (_, bytes) = self.ask(self.client.ports().mapperd, request, &[])?;
+        Ok(MapReply::decode(&bytes).unwrap().segments)
+    }
+}
+
+/// `request` with what its sender knows of maps without a header.
+fn hinted(request: Request, hint: Hint) -> Request {
+    if !hint.assume_v0 {
+        return request;
+    }
+    Request {
+        flags: request.flags | flags::ASSUME_V0,
+        v0_size: hint.v0_size.unwrap_or(request.v0_size),
+        ..request
+    }
+}

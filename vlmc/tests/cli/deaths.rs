@@ -1,0 +1,77 @@
+//! A dead peer is an event, not an outage; so is a dead supervisor.
+
+use crate::lab::{Lab, Said};
+use std::process::Stdio;
+
+const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
+
+#[test]
+fn every_role_may_die_under_load_and_nothing_is_lost() {
+    let lab = Lab::started(false);
+    lab.vlmc("create volume -s 64").says("");
+    let words = "--volume volume -ts 64m --pattern rand --iodepth 16 --seed 11 --verify full";
+    let mut command = lab.command("archip-bench");
+    command
+        .arg("-c")
+        .arg(&lab.config.file)
+        .args(["-op", "write"])
+        .args(words.split(' '));
+    let writer = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for role in ROLES {
+        lab.kill_and_await_successor(role);
+    }
+    let said = Said::from(writer.wait_with_output().unwrap());
+    assert!(
+        said.status == 0 && said.out.contains("failed 0, wrong contents 0"),
+        "{said:?}"
+    );
+    let said = lab.run("archip-bench", &format!("-op read {words}"));
+    assert!(
+        said.status == 0 && said.out.contains("failed 0, wrong contents 0"),
+        "{said:?}"
+    );
+    let said = lab.archipelago("status");
+    assert_eq!(said.out.matches("restarted once").count(), 4, "{said:?}");
+}
+
+#[test]
+fn a_crashed_supervisor_is_replaced_and_the_peers_live_on() {
+    let lab = Lab::started(false);
+    lab.vlmc("create volume -s 8").says("");
+    let before = ROLES.map(|role| lab.pid(role));
+    lab.kill_supervisor();
+    assert_eq!(lab.archipelago("status").status, 0);
+    let said = lab.archipelago("start");
+    assert_eq!(said.status, 0, "{said:?}");
+    for role in ROLES {
+        assert!(
+            said.out.contains(&format!("{role} runs already\n")),
+            "{said:?}"
+        );
+    }
+    assert_eq!(ROLES.map(|role| lab.pid(role)), before);
+    lab.vlmc("info volume")
+        .says("Volume volume: size: 8388608\n");
+    lab.kill_and_await_successor("vlmcd");
+    lab.vlmc("info volume")
+        .says("Volume volume: size: 8388608\n");
+}
+
+#[test]
+fn peers_without_a_supervisor_can_be_stopped() {
+    let lab = Lab::started(true);
+    lab.kill_supervisor();
+    let said = lab.archipelago("stop");
+    assert_eq!(
+        (said.status, said.out.matches("OK").count()),
+        (0, 4),
+        "{said:?}"
+    );
+    assert_eq!(lab.archipelago("status").status, 3);
+    assert!(!lab.run_dir().join("archipelago.sock").exists());
+    assert_eq!(lab.archipelago("start").status, 0);
+}

@@ -1,0 +1,12 @@
+//! The real tools against a real node in a folder of its own.
+//!
+//! - `lab`: the node, the tools, and their end
+//! - `node`: archipelago; `volumes`: vlmc; `deaths`: killed peers and supervisors
+//! - `mapped`: devices, with an endpoint that the test plays; `segment`: xseg and archip-bench
+
+mod deaths;
+mod lab;
+mod mapped;
+mod node;
+mod segment;
+mod volumes;

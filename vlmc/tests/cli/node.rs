@@ -1,0 +1,170 @@
+//! archipelago: what it prints, and how it exits.
+
+use crate::lab::Lab;
+use std::fs;
+
+fn lines(verb: &str, roles: [&str; 4]) -> String {
+    let line = |role| format!("{:<23}{:<23}\n", format!("{verb} {role} "), "OK");
+    roles.map(line).concat()
+}
+
+fn banner(words: &str) -> String {
+    let line = "=".repeat(20);
+    format!("{line}\n{words}\n{line}\n\n")
+}
+
+const ORDER: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
+const REVERSE: [&str; 4] = ["vlmcd", "mapperd", "blockerm", "blockerb"];
+
+fn statuses(state: impl Fn(&str) -> &'static str) -> String {
+    REVERSE
+        .map(|role| format!("{role:<23}{:<23}\n", state(role)))
+        .concat()
+}
+
+const NONE_MAPPED: &str = "No volumes mapped\n\n";
+
+#[test]
+fn a_node_starts_and_stops_in_the_originals_words() {
+    for shared in [true, false] {
+        let lab = Lab::new(shared);
+        let down = statuses(|_| "not running");
+        lab.archipelago("status").is(3, &down, NONE_MAPPED);
+        let started = banner("Starting archipelago") + &lines("Starting", ORDER);
+        lab.archipelago("start").says(&started);
+        lab.archipelago("status")
+            .is(0, &statuses(|_| "running"), NONE_MAPPED);
+        lab.archipelago("start")
+            .fails("Cannot start. Try stopping first");
+        let stopped = banner("Stoping archipelago") + &lines("Stopping", REVERSE);
+        lab.archipelago("restart")
+            .says(&(stopped.clone() + &started));
+        lab.archipelago("stop").says(&stopped);
+        lab.archipelago("status").is(3, &down, NONE_MAPPED);
+        let idle = REVERSE
+            .map(|role| format!("{role:<23}{:<23}\n", "Not running"))
+            .concat();
+        lab.archipelago("stop")
+            .says(&(banner("Stoping archipelago") + &idle));
+    }
+}
+
+#[test]
+fn roles_stop_and_start_alone() {
+    let lab = Lab::started(false);
+    lab.archipelago("stop mapperd")
+        .says(&format!("{:<23}{:<23}\n", "Stopping mapperd ", "OK"));
+    let state = |role: &str| {
+        if role == "mapperd" {
+            "not running"
+        } else {
+            "running"
+        }
+    };
+    lab.archipelago("status")
+        .is(1, &statuses(state), NONE_MAPPED);
+    lab.archipelago("stop mapperd")
+        .says(&format!("{:<23}{:<23}\n", "mapperd", "Not running"));
+    lab.archipelago("start mapperd")
+        .says(&format!("{:<23}{:<23}\n", "Starting mapperd ", "OK"));
+    lab.archipelago("start mapperd")
+        .fails("Cannot start peer mapperd. Peer already running");
+    for verb in ["start", "stop", "restart"] {
+        lab.archipelago(&format!("{verb} nobody"))
+            .fails("there is no role nobody in this configuration");
+    }
+}
+
+#[test]
+fn roles_of_a_shared_process_go_together() {
+    let lab = Lab::started(true);
+    let pid = lab.pid("vlmcd");
+    assert!(ORDER.iter().all(|role| lab.pid(role) == pid));
+    lab.archipelago("stop mapperd")
+        .says(&lines("Stopping", REVERSE));
+    lab.archipelago("start vlmcd")
+        .says(&lines("Starting", ORDER));
+}
+
+#[test]
+fn a_stale_pid_file_is_removed_with_a_line() {
+    let lab = Lab::new(false);
+    let file = lab.config.role("mapperd").unwrap().pidfile.clone().unwrap();
+    fs::write(&file, "999999999").unwrap();
+    let said = lab.archipelago("status");
+    assert!(
+        said.out
+            .contains("Has valid pidfile but does not seem to be active"),
+        "{said:?}"
+    );
+    let said = lab.archipelago("start");
+    let line = format!("Removed the stale pid file {}\n", file.display());
+    assert!(said.status == 0 && said.out.contains(&line), "{said:?}");
+}
+
+#[test]
+fn a_failed_start_says_why_stops_everything_and_is_told_apart() {
+    let lab = Lab::new(false);
+    // Nobody can make a segment's socket where a directory lies.
+    let broken = lab.config.role("vlmcd").unwrap().pidfile.clone().unwrap();
+    fs::create_dir(&broken).unwrap();
+    let said = lab.archipelago("start");
+    assert_eq!(said.status, 255, "{said:?}");
+    assert!(said.out.contains("FAILED"), "{said:?}");
+    assert!(said.err.contains("vlmcd: "), "{said:?}");
+    fs::remove_dir(&broken).unwrap();
+    assert_eq!(lab.archipelago("status").status, 3);
+    assert_eq!(lab.archipelago("start").status, 0);
+}
+
+#[test]
+fn a_bad_configuration_is_said_in_a_sentence() {
+    let lab = Lab::new(true);
+    fs::write(&lab.config.file, "[ARCHIPELAGO]\n").unwrap();
+    for words in ["start", "stop"] {
+        lab.archipelago(words)
+            .fails(lab.config.file.to_str().unwrap());
+    }
+    assert_eq!(lab.archipelago("status").status, 4);
+    assert_eq!(lab.archipelago("frobnicate").status, 2);
+    assert_eq!(lab.vlmc("--help").status, 0);
+    // So that the laboratory can be cleaned up.
+    fs::remove_file(&lab.config.file).unwrap();
+}
+
+#[test]
+fn status_is_told_to_programs_too() {
+    let lab = Lab::started(true);
+    let said = lab.archipelago("status --format json");
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["roles"][0]["name"], "blockerb");
+    assert_eq!(value["roles"][3]["state"], "running");
+    assert_eq!(value["roles"][3]["process"], "node");
+    assert_eq!(value["roles"][3]["pid"], lab.pid("vlmcd"));
+    assert!(value["supervisor"].is_u64() && value["mapped"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_foreground_supervisor_tells_systemd_and_stops_on_term() {
+    use std::os::unix::net::UnixDatagram;
+    let lab = Lab::new(true);
+    let socket = UnixDatagram::bind(lab.path("notify")).unwrap();
+    let mut command = lab.command("archipelago");
+    command
+        .arg("-c")
+        .arg(&lab.config.file)
+        .args(["start", "--foreground"]);
+    let mut supervisor = command
+        .env("NOTIFY_SOCKET", lab.path("notify"))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut word = [0; 64];
+    let len = socket.recv(&mut word).unwrap();
+    assert_eq!(&word[..len], b"READY=1");
+    assert_eq!(lab.archipelago("status").status, 0);
+    let pid = nix::unistd::Pid::from_raw(supervisor.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(supervisor.wait().unwrap().success());
+    assert_eq!(lab.archipelago("status").status, 3);
+}

@@ -1,0 +1,107 @@
+//! xseg and archip-bench.
+
+use crate::lab::{Lab, Said};
+use std::io::Write;
+use std::process::Stdio;
+
+const SPEC: &str = "posix:other:64:128:64";
+
+#[test]
+fn a_segment_is_made_joined_and_destroyed_without_a_node() {
+    let lab = Lab::new(true);
+    let xseg = |words: &str| lab.xseg(&format!("{SPEC} {words}"));
+    assert!(xseg("join").err.starts_with("cannot join segment! "));
+    xseg("create join verify destroy").is(
+        0,
+        "",
+        "Segment initialized.\nSegment joined.\nNothing is wrong.\nSegment destroyed.\n",
+    );
+    let said = xseg("destroy");
+    assert!(
+        said.status == 1 && said.err.starts_with("cannot destroy segment! "),
+        "{said:?}"
+    );
+    xseg("create").is(0, "", "Segment initialized.\n");
+    let said = xseg("create");
+    assert!(
+        said.status == 1 && said.err.starts_with("cannot create segment! "),
+        "{said:?}"
+    );
+    let report = xseg("reportall --format json");
+    let value: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!(value["regions"][0]["region"], 0);
+    xseg("destroy").is(0, "", "Segment destroyed.\n");
+    assert_eq!(
+        lab.command("xseg")
+            .arg(SPEC)
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn requests_go_to_a_port() {
+    let lab = Lab::started(true);
+    let mut command = lab.command("xseg");
+    let words = "posix:archipelago: :1 write an-object 0 wait 1 read an-object 2 3 \
+                 info an-object wait 2";
+    command.args(words.split_whitespace());
+    let piped = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut xseg = piped.spawn().unwrap();
+    xseg.stdin.take().unwrap().write_all(b"contents").unwrap();
+    let said = Said::from(xseg.wait_with_output().unwrap());
+    assert_eq!((said.status, said.out.as_str()), (0, "nte"), "{said:?}");
+    assert!(
+        said.err.contains("info of an-object: 8 bytes\n"),
+        "{said:?}"
+    );
+    let said = lab.xseg("posix:archipelago: :1 delete an-object delete an-object wait 2");
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(
+        lab.xseg("posix:archipelago: destroy")
+            .err
+            .contains("`archipelago stop` ends it")
+    );
+    let said = lab.xseg("posix:archipelago: recoverport 3 recoverlocks 7 signal 3 verify-fix");
+    assert_eq!(said.status, 0, "{said:?}");
+}
+
+#[test]
+fn a_bench_finds_what_another_wrote_and_nothing_else() {
+    let lab = Lab::started(true);
+    let bench = |words: &str| lab.run("archip-bench", words);
+    let right = |said: Said| {
+        assert!(
+            said.status == 0 && said.out.contains("failed 0"),
+            "{said:?}"
+        )
+    };
+    right(bench(
+        "-op write -tp 1 -to 2 -os 64k --iodepth 4 --seed 9 --verify meta",
+    ));
+    right(bench(
+        "-op read --pattern rand -tp 1 -to 2 -os 64k --seed 9 --verify meta",
+    ));
+    right(bench("-op info -tp 1 -to 2 --seed 9"));
+    let other = bench("-op read -tp 1 -to 2 -os 64k --seed 10 --verify meta");
+    assert_eq!(
+        (other.status, other.out.contains("failed 32,")),
+        (255, true),
+        "{other:?}"
+    );
+    right(bench("-op delete -tp 1 -to 2 --seed 9"));
+    let json = bench("-op write -tp 1 -ts 64k --objname object -rc 5 --format json").out;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&value["requests"], &value["failed"]),
+        (&5.into(), &0.into())
+    );
+    assert_eq!(bench("-op read").status, 255);
+    assert_eq!(bench("-op read -tp 1 -ts 1x").status, 2);
+}
