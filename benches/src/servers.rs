@@ -5,6 +5,7 @@
 
 use crate::case::Trouble;
 use crate::lab::{Node, VOLUME, program};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub struct Server {
     child: Child,
     uri: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -57,12 +58,13 @@ impl Server {
             .arg("--volume")
             .arg(String::from_utf8_lossy(VOLUME).as_ref());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.spawn().map_err(Trouble::failed("archip-nbd"))?;
         let folder = folder()?;
+        command.stderr(log(&folder)?);
+        let child = command.spawn().map_err(Trouble::failed("archip-nbd"))?;
         let mut server = Server {
             child,
             uri: String::new(),
-            _folder: folder,
+            folder,
         };
         if let Some(out) = server.child.stdout.take() {
             let read = BufReader::new(out).read_line(&mut server.uri);
@@ -70,9 +72,7 @@ impl Server {
         }
         server.uri.truncate(server.uri.trim_end().len());
         match server.uri.is_empty() {
-            true => Err(Trouble::Failed(
-                "archip-nbd ended before it listened".into(),
-            )),
+            true => Err(server.ended("archip-nbd")),
             false => Ok(server),
         }
     }
@@ -115,7 +115,10 @@ impl Server {
         uri: impl Fn() -> Option<String>,
     ) -> Result<Server, Trouble> {
         let program = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log(&folder)?);
         let child = command.spawn().map_err(|why| match why.kind() {
             std::io::ErrorKind::NotFound => Trouble::Missing(format!("{program} is not installed")),
             _ => Trouble::Failed(format!("{program}: {why}")),
@@ -123,7 +126,7 @@ impl Server {
         let mut server = Server {
             child,
             uri: String::new(),
-            _folder: folder,
+            folder,
         };
         let start = Instant::now();
         while start.elapsed() < READY_WITHIN {
@@ -131,14 +134,21 @@ impl Server {
                 server.uri = uri;
                 return Ok(server);
             }
-            if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(Trouble::Failed(format!(
-                    "{program} ended before it listened: {status}"
-                )));
+            if let Ok(Some(_)) = server.child.try_wait() {
+                return Err(server.ended(&program));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Err(Trouble::Failed(format!("{program} does not listen")))
+    }
+}
+
+impl Server {
+    /// It ended too early; its last line says why.
+    fn ended(&self, program: &str) -> Trouble {
+        let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+        let why = log.lines().next_back().unwrap_or("it did not say why");
+        Trouble::Failed(format!("{program} ended before it listened: {why}"))
     }
 }
 
@@ -163,6 +173,13 @@ impl Drop for Server {
 fn at(socket: &Path, export: &str) -> Option<String> {
     UnixStream::connect(socket).ok()?;
     Some(format!("nbd+unix:///{export}?socket={}", socket.display()))
+}
+
+/// Where a server's messages go.
+const LOG: &str = "log";
+
+fn log(folder: &TempDir) -> Result<File, Trouble> {
+    File::create(folder.path().join(LOG)).map_err(Trouble::failed("a server's log"))
 }
 
 /// For a socket: a path that is short enough for one.
