@@ -5,6 +5,8 @@
 
 use crate::case::Trouble;
 use crate::lab::{Node, VOLUME, program};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub struct Server {
     child: Child,
     uri: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -45,21 +47,34 @@ impl Server {
         Server::start(command, folder, || at(&socket, "null"))
     }
 
-    /// Our server over the volume of `node`.
+    /// Our server over the volume of `node`, which prints its address once it listens.
     pub fn archip(node: &Node) -> Result<Server, Trouble> {
-        let config = node.config();
         let mut command = Command::new(program("archip-nbd")?);
         command
             .arg("--foreground")
             .arg("--config")
-            .arg(&config.file);
+            .arg(&node.config().file);
         command
             .arg("--volume")
             .arg(String::from_utf8_lossy(VOLUME).as_ref());
-        let mapped = config.archipelago.run_dir.join("mapped");
-        Server::start(command, folder()?, || {
-            at(&socket_below(&mapped)?, &String::from_utf8_lossy(VOLUME))
-        })
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let folder = folder()?;
+        command.stderr(log(&folder)?);
+        let child = command.spawn().map_err(Trouble::failed("archip-nbd"))?;
+        let mut server = Server {
+            child,
+            uri: String::new(),
+            folder,
+        };
+        if let Some(out) = server.child.stdout.take() {
+            let read = BufReader::new(out).read_line(&mut server.uri);
+            read.map_err(Trouble::failed("archip-nbd"))?;
+        }
+        server.uri.truncate(server.uri.trim_end().len());
+        match server.uri.is_empty() {
+            true => Err(server.ended("archip-nbd")),
+            false => Ok(server),
+        }
     }
 
     /// nbdkit's file plugin, through the page cache.
@@ -100,7 +115,10 @@ impl Server {
         uri: impl Fn() -> Option<String>,
     ) -> Result<Server, Trouble> {
         let program = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log(&folder)?);
         let child = command.spawn().map_err(|why| match why.kind() {
             std::io::ErrorKind::NotFound => Trouble::Missing(format!("{program} is not installed")),
             _ => Trouble::Failed(format!("{program}: {why}")),
@@ -108,7 +126,7 @@ impl Server {
         let mut server = Server {
             child,
             uri: String::new(),
-            _folder: folder,
+            folder,
         };
         let start = Instant::now();
         while start.elapsed() < READY_WITHIN {
@@ -116,14 +134,21 @@ impl Server {
                 server.uri = uri;
                 return Ok(server);
             }
-            if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(Trouble::Failed(format!(
-                    "{program} ended before it listened: {status}"
-                )));
+            if let Ok(Some(_)) = server.child.try_wait() {
+                return Err(server.ended(&program));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Err(Trouble::Failed(format!("{program} does not listen")))
+    }
+}
+
+impl Server {
+    /// It ended too early; its last line says why.
+    fn ended(&self, program: &str) -> Trouble {
+        let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+        let why = log.lines().next_back().unwrap_or("it did not say why");
+        Trouble::Failed(format!("{program} ended before it listened: {why}"))
     }
 }
 
@@ -150,15 +175,11 @@ fn at(socket: &Path, export: &str) -> Option<String> {
     Some(format!("nbd+unix:///{export}?socket={}", socket.display()))
 }
 
-/// The NBD socket of the only mapped volume below `mapped`.
-fn socket_below(mapped: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(mapped)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path());
-    folders
-        .map(|folder| folder.join("nbd.sock"))
-        .find(|socket| socket.exists())
+/// Where a server's messages go.
+const LOG: &str = "log";
+
+fn log(folder: &TempDir) -> Result<File, Trouble> {
+    File::create(folder.path().join(LOG)).map_err(Trouble::failed("a server's log"))
 }
 
 /// For a socket: a path that is short enough for one.

@@ -5,8 +5,10 @@
 
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::process::Command;
+
+use crate::test::workspace;
 
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
@@ -17,9 +19,9 @@ pub(crate) struct Options {
     /// Only cases whose name contains this; `--only NAME/` is a suite
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Where the report goes
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    out: PathBuf,
+    /// Where the report goes; target/bench by default
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// More for `archip-benches`, after `--`
     #[arg(last = true)]
     more: Vec<String>,
@@ -32,31 +34,38 @@ const PACKAGES: [&str; 4] = ["benches", "archip-node", "archip-nbd", "vlmc"];
 pub(crate) fn run(options: &Options) -> io::Result<bool> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--release"]);
+    let workspace = workspace();
+    build.args(["build", "--release"]).current_dir(&workspace);
     PACKAGES.iter().for_each(|package| {
         build.args(["--package", package]);
     });
     if !build.status()?.success() {
         return Ok(false);
     }
-    Ok(Command::new(program())
-        .args(arguments(options))
+    Ok(Command::new(workspace.join(program()))
+        .args(arguments(options)?)
+        .current_dir(&workspace)
         .status()?
         .success())
 }
 
-/// What cargo has just built.
+/// What cargo has just built, from the root of the workspace.
 fn program() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     target.join("release/archip-benches")
 }
 
-fn arguments(options: &Options) -> Vec<String> {
-    let mut arguments = vec!["--out".into(), options.out.display().to_string()];
+fn arguments(options: &Options) -> io::Result<Vec<String>> {
+    let out = match &options.out {
+        // As the caller sees it, and not the workspace.
+        Some(out) => path::absolute(out)?,
+        None => "target/bench".into(),
+    };
+    let mut arguments = vec!["--out".into(), out.display().to_string()];
     arguments.extend(options.quick.then(|| "--quick".into()));
     if let Some(only) = &options.only {
         arguments.extend(["--only".into(), only.clone()]);
     }
     arguments.extend(options.more.iter().cloned());
-    arguments
+    Ok(arguments)
 }

@@ -98,7 +98,7 @@ impl Step {
 }
 
 /// The root of the workspace: cargo tells where this package is, one folder below.
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     package
         .and_then(|dir| dir.parent().map(PathBuf::from))
