@@ -69,7 +69,11 @@ pub fn is_in(observed: &Observed, seats: &[SeatNo], window: Window, slots: usize
         Window::Queued | Window::Serving | Window::InKernel => return true,
     };
     let regions = std::iter::once(&observed.public).chain(&observed.private);
-    regions.flat_map(|segment| segment.slots().iter().take(slots)).any(|slot| {
-        slot.state.load().is_some_and(|w| w.state == state && seats.contains(&w.owner))
-    })
+    regions
+        .flat_map(|segment| segment.slots().iter().take(slots))
+        .any(|slot| {
+            slot.state
+                .load()
+                .is_some_and(|w| w.state == state && seats.contains(&w.owner))
+        })
 }

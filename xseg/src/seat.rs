@@ -130,7 +130,7 @@ struct Region {
     hints: Hints,
 }
 
-const RECENT_MAX: usize = 64;
+const RECENT_MAX: usize = 1024;
 
 impl Region {
     fn new(segment: Segment) -> Region {

@@ -50,16 +50,19 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Slots that a narrow window is looked for in.
-const SLOTS: usize = 256;
+const SLOTS: usize = 512;
 /// Instructions to step before a narrow window is given up.
-const STEPS: u32 = 20_000;
+const STEPS: u32 = 60_000;
 
 /// Stops the role's process, notes what it is amid of, and kills it. With `aim` it is stepped
-/// until it is in that window; else it dies wherever it happens to be.
-fn kill_role(node: &RealNode, role: &str, aim: Option<Window>, hits: &mut Hits) {
+/// until it is in that window; else it dies wherever it happens to be. False: the pid file still
+/// named a process that was dead already.
+fn kill_role(node: &RealNode, role: &str, aim: Option<Window>, hits: &mut Hits) -> bool {
     let mut pid = 0;
     until("a pid file", || {
-        node.pid_of(role).inspect(|p| pid = *p).is_some_and(|p| state_of(p).is_some())
+        node.pid_of(role)
+            .inspect(|p| pid = *p)
+            .is_some_and(|p| state_of(p).is_some())
     });
     let observed = observe(&node.socket()).expect("the supervisor lives");
     let seats: Vec<_> = observed
@@ -72,19 +75,26 @@ fn kill_role(node: &RealNode, role: &str, aim: Option<Window>, hits: &mut Hits) 
         .collect();
     if let Some(window) = aim {
         let holds = || windows::is_in(&observed, &seats, window, SLOTS);
-        if let Some(stopped) = stepper::step_until(pid, STEPS, holds) {
-            windows::count(&observed, &seats, hits);
-            stopped.kill().expect("it is stopped, so it is there");
-        }
-        return;
+        let Some(stopped) = stepper::step_until(pid, STEPS, holds) else {
+            return false;
+        };
+        windows::count(&observed, &seats, hits);
+        return stopped.kill().is_ok();
     }
     let victim = Pid::from_raw(pid);
     if kill(victim, Signal::SIGSTOP).is_err() {
-        return;
+        return false;
     }
-    until("the victim's stop", || matches!(state_of(pid), Some('T' | 'Z') | None));
+    let mut state = None;
+    until("the victim's stop", || {
+        state = state_of(pid);
+        matches!(state, Some('T' | 'Z') | None)
+    });
+    if state != Some('T') {
+        return false;
+    }
     windows::count(&observed, &seats, hits);
-    kill(victim, Signal::SIGKILL).expect("it is stopped, so it is there");
+    kill(victim, Signal::SIGKILL).is_ok()
 }
 
 /// Every eighth kill aims at one of the windows that are only a few nanoseconds wide. Those that
@@ -153,10 +163,14 @@ fn rounds(shape: Option<&str>) {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 0..kills {
                 let aim = aim(round);
-                let roles = if aim.is_some() { &ROLES[2..] } else { &ROLES[..] };
+                let roles = if aim.is_some() {
+                    &ROLES[2..]
+                } else {
+                    &ROLES[..]
+                };
                 let role = roles[dice.random_range(0..roles.len())];
                 let begin = Instant::now();
-                kill_role(&node, role, aim, &mut hits);
+                until("a death", || kill_role(&node, role, aim, &mut hits));
                 let_it_serve(tally, &mut dice);
                 slowest = slowest.max(begin.elapsed());
             }
