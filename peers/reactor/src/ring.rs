@@ -326,7 +326,11 @@ fn wait_as_idle(uring: &mut IoUring) -> io::Result<usize> {
     let flags = ENTER_GETEVENTS | ENTER_NO_IOWAIT;
     // SAFETY: the kernel knows both flags (its feature bit says so); no argument is passed, and
     // `count` entries are in the queue.
-    unsafe { uring.submitter().enter::<libc::sigset_t>(count, 1, flags, None) }
+    unsafe {
+        uring
+            .submitter()
+            .enter::<libc::sigset_t>(count, 1, flags, None)
+    }
 }
 
 /// Whether trying again, after taking completions, helps.
