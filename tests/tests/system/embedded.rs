@@ -192,3 +192,56 @@ fn bad_input_gets_a_sentence_and_changes_nothing() {
         "length 0 at the end is fine"
     );
 }
+
+/// A freezing request that failed left its volume frozen for ever in the original.
+#[test]
+fn b15_a_failed_freeze_ends() {
+    let node = Embedded::in_memory().unwrap();
+    let client = node.client().unwrap();
+    let none = Hint::default();
+    client.create(name("volume-1"), 1 << 30).unwrap();
+    let volume = Volume::open(&client, name("volume-1"), none).unwrap();
+    volume.write_at(b"before", 0).unwrap();
+    for _ in 0..3 {
+        let refused = client.snapshot(name("volume-1"), name("volume-1"), none);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Exists);
+        volume.write_at(b"behind", 0).unwrap();
+    }
+    client
+        .snapshot(name("volume-1"), name("snapshot-1"), none)
+        .unwrap();
+    assert_eq!(read(&client, "snapshot-1", 0, 6), b"behind");
+}
+
+/// A snapshot that was being cloned sat in the original's cache without a lock, and opening or
+/// deleting it failed.
+#[test]
+fn b24_a_snapshot_can_be_deleted_while_it_is_cloned() {
+    let node = Embedded::in_memory().unwrap();
+    let client = node.client().unwrap();
+    let none = Hint::default();
+    client.create(name("volume-1"), 40 << 30).unwrap();
+    for round in 0..20 {
+        let snapshot = format!("snapshot-{round}");
+        client
+            .snapshot(name("volume-1"), name(&snapshot), none)
+            .unwrap();
+        std::thread::scope(|scope| {
+            let cloning = scope.spawn(|| {
+                let client = node.client().unwrap();
+                client.clone_volume(name(&snapshot), name(&format!("clone-{round}")), 0, none)
+            });
+            client.remove(name(&snapshot), none).unwrap();
+            match cloning.join().unwrap() {
+                Ok(()) => {
+                    assert_eq!(
+                        client.info(name(&format!("clone-{round}")), none),
+                        Ok(40 << 30)
+                    );
+                }
+                // The deletion came first.
+                Err(gone) => assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}"),
+            }
+        });
+    }
+}
