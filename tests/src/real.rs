@@ -38,10 +38,21 @@ pub struct RealNode {
 impl RealNode {
     /// Starts a node in a fresh folder below `parent` and waits until it serves.
     pub fn start(parent: &Path, vary: impl FnOnce(&mut SampleParams)) -> io::Result<RealNode> {
+        RealNode::start_varied(parent, vary, |text| text)
+    }
+
+    /// The same, with a last word about the configuration file's text.
+    pub fn start_varied(
+        parent: &Path,
+        vary: impl FnOnce(&mut SampleParams),
+        edit: impl FnOnce(String) -> String,
+    ) -> io::Result<RealNode> {
         let dir = tempfile::tempdir_in(parent)?;
         let mut params = SampleParams::new(dir.path());
         vary(&mut params);
         let file = params.write()?;
+        let text = edit(std::fs::read_to_string(&file)?);
+        std::fs::write(&file, text)?;
         let config = NodeConfig::load(&file).map_err(io::Error::other)?;
         let supervisor = start_supervisor(&file, dir.path())?;
         Ok(RealNode {

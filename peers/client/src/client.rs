@@ -404,18 +404,6 @@ impl Client {
         Ok(reply.bytes[..reply.bytes.len().min(len)].to_vec())
     }
 
-    /// One page of the storage's maps, as mapperd lists them; the second value is the cursor of
-    /// the next page, 0 after the last.
-    pub fn list(&self, cursor: u64) -> Result<(Vec<u8>, u64), Error> {
-        let request = Request {
-            offset: cursor,
-            size: 1024,
-            ..Request::new(Operation::List, Name::EMPTY)
-        };
-        let reply = self.ask(self.ports().mapperd, request, &[], 1 << 20, "listing")?;
-        Ok((reply.bytes, reply.serviced))
-    }
-
     /// What is known about a volume, or (empty name) about the peer at `port`, as JSON.
     pub fn status(&self, port: PortNo, volume: Name, hint: Hint) -> Result<Vec<u8>, Error> {
         let request = hint.apply(Request::new(Operation::Status, volume));

@@ -13,7 +13,7 @@ use crate::ini::Ini;
 use crate::node::{Archipelago, Endpoint, NodeConfig, Xseg};
 use crate::paths;
 use crate::ports::{PortNo, PortRange};
-use crate::role::UMASK_DEFAULT;
+use crate::role::{Role, RoleKind, UMASK_DEFAULT};
 use crate::segment::{ALIGNMENT, SegmentSpec, SegmentType};
 use crate::{literal, read_role};
 
@@ -213,6 +213,7 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
             &mut warnings,
         )?);
     }
+    tell_how_blockers_hash(&mut roles);
     let vtool = ports.read(&xseg_section, "vtool_start", "vtool_end")?;
     for section in [&main, &xseg_section, &peers] {
         warnings.extend(section.unknown_keys());
@@ -225,6 +226,18 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
         roles,
         warnings,
     })
+}
+
+/// Mapperd combines hashes that the blockers make, so it must hash as they do.
+fn tell_how_blockers_hash(roles: &mut [Role]) {
+    let Some(hash) = roles.iter().find_map(|role| role.kind.hash_algorithm()) else {
+        return;
+    };
+    for role in roles {
+        if let RoleKind::Mapperd(mapperd) = &mut role.kind {
+            mapperd.hash_algorithm = hash;
+        }
+    }
 }
 
 fn segment(section: &Section<'_>) -> Result<SegmentSpec, ConfigError> {

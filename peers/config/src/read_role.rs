@@ -150,6 +150,8 @@ fn mapperd(section: &Section<'_>) -> Result<Mapperd, ConfigError> {
         blockerb_port: section.port("blockerb_port")?,
         blockerm_port: section.port("blockerm_port")?,
         map_version: section.int("map_version")?.unwrap_or(MAP_VERSION),
+        // Its own section says nothing of it; the blockers' do, and are read besides.
+        hash_algorithm: HashAlgorithm::default(),
     })
 }
 

@@ -114,6 +114,8 @@ pub struct Mapperd {
     pub blockerm_port: PortNo,
     /// `map_version`: the version of the maps that it writes; 2 is the only one.
     pub map_version: u32,
+    /// How HASH hashes: what the blockers' sections say, which is the same in all of them.
+    pub hash_algorithm: HashAlgorithm,
 }
 
 /// The keys of a `vlmcd`.

@@ -195,6 +195,7 @@ fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
         blockerb_port: PortNo(PORTS.blockerb),
         blockerm_port: PortNo(PORTS.blockerm),
         map_version: 2,
+        hash_algorithm: HashAlgorithm::Sha256,
     };
     for (name, port, kind) in [
         ("mapperd", PORTS.mapperd, RoleKind::Mapperd(maps)),

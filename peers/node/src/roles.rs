@@ -157,11 +157,20 @@ fn mapper(role: &Role, maps: &config::Mapperd, desk: Desk, reactor: &Reactor) ->
         blockerm_port: maps.blockerm_port.0,
         blockerb_port: maps.blockerb_port.0,
     };
-    mapperd::Mapperd::new(
+    let mapper = mapperd::Mapperd::new(
         settings,
         desk,
         reactor.executor.clone(),
         reactor.timers.clone(),
         reactor.env.clone(),
-    )
+    );
+    match maps.hash_algorithm {
+        config::HashAlgorithm::Sha256 => mapper,
+        config::HashAlgorithm::Blake2b256 => mapper.with_merkle(blake2b256),
+    }
+}
+
+fn blake2b256(bytes: &[u8]) -> [u8; 32] {
+    use blake2::Digest as _;
+    blake2::Blake2b256::digest(bytes).into()
 }

@@ -4,3 +4,4 @@ mod embedded;
 mod golden;
 mod kills;
 mod simulation;
+mod trouble;

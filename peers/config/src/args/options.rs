@@ -163,6 +163,9 @@ pub(super) struct Mapperd {
     /// The version of the maps to write
     #[arg(long, value_name = "N", default_value_t = MAP_VERSION)]
     pub(super) map_version: u32,
+    /// How the blockers hash: sha256 or blake2b256
+    #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
+    pub(super) hash_algorithm: HashAlgorithm,
 }
 
 /// Serves volumes to clients.

@@ -285,6 +285,7 @@ fn kinds() -> impl Strategy<Value = RoleKind> {
             blockerb_port: PortNo(b),
             blockerm_port: PortNo(m),
             map_version: 2,
+            hash_algorithm: HashAlgorithm::Blake2b256,
         })),
         any::<(u32, u32, bool)>().prop_map(|(b, m, write_through)| RoleKind::Vlmcd(crate::Vlmcd {
             blocker_port: PortNo(b),

@@ -55,6 +55,7 @@ impl TryFrom<Mapperd> for PeerCommand {
             blockerb_port: PortNo(options.blockerb_port),
             blockerm_port: PortNo(options.blockerm_port),
             map_version: options.map_version,
+            hash_algorithm: options.hash_algorithm,
         };
         command(options.common, RoleKind::Mapperd(mapperd))
     }

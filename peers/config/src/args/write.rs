@@ -29,6 +29,7 @@ pub fn command_line(role: &Role, generic: &Generic) -> Vec<OsString> {
             line.value("-mbp", mapperd.blockerm_port);
             line.value("-bp", mapperd.blockerb_port);
             line.unless_default("--map-version", mapperd.map_version, MAP_VERSION);
+            hash_option(&mut line, mapperd.hash_algorithm);
         }
         RoleKind::Vlmcd(vlmcd) => {
             line.value("-bp", vlmcd.blocker_port);
@@ -85,10 +86,14 @@ fn radosd_options(line: &mut Line, radosd: &RadosBlocker) {
     blocker_options(line, radosd.hash_algorithm, radosd.lock_ttl_s);
 }
 
-fn blocker_options(line: &mut Line, hash: HashAlgorithm, lock_ttl_s: u32) {
+fn hash_option(line: &mut Line, hash: HashAlgorithm) {
     if hash != HashAlgorithm::default() {
         line.value("--hash-algorithm", hash.as_str());
     }
+}
+
+fn blocker_options(line: &mut Line, hash: HashAlgorithm, lock_ttl_s: u32) {
+    hash_option(line, hash);
     line.unless_default("--lock-ttl", lock_ttl_s, LOCK_TTL_S_DEFAULT);
 }
 
