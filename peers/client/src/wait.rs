@@ -1,7 +1,9 @@
 //! Waiting for answers: a short spin, then the bell.
 //!
 //! Spinning pays only when the answer comes within a few microseconds, so the length adapts: a
-//! spin that was in vain halves it, one that was not restores it. It never exceeds 20 us.
+//! spin that was in vain halves it, one that was not restores it. Every sixteenth time the whole
+//! length is tried again, because who only ever sleeps never learns that answers have become
+//! quick. It never exceeds 20 us.
 
 use crate::core::{Core, Done};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,13 +13,22 @@ use std::time::{Duration, Instant};
 const SPIN_MAX: Duration = Duration::from_micros(20);
 const SPIN_MIN: Duration = Duration::from_micros(1);
 
+/// Spins in vain before the whole length is tried again.
+const PROBE: u32 = 16;
+
 /// How long to spin before sleeping.
 #[derive(Debug)]
-pub struct Patience(Duration);
+pub struct Patience {
+    length: Duration,
+    in_vain: u32,
+}
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience(SPIN_MAX)
+        Patience {
+            length: SPIN_MAX,
+            in_vain: 0,
+        }
     }
 }
 
@@ -52,13 +63,17 @@ impl Patience {
         loop {
             for _ in 0..16 {
                 if core.poll(done) {
-                    self.0 = SPIN_MAX;
+                    *self = Patience::default();
                     return true;
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() >= self.0 {
-                self.0 = (self.0 / 2).max(SPIN_MIN);
+            if start.elapsed() >= self.length {
+                self.in_vain += 1;
+                self.length = match self.in_vain % PROBE {
+                    0 => SPIN_MAX,
+                    _ => (self.length / 2).max(SPIN_MIN),
+                };
                 return false;
             }
         }
