@@ -162,8 +162,8 @@ mod tests {
         );
     }
 
-    /// The simulation found it (seed 1): a MAPR's answer that was overtaken by a copy-up's was
-    /// learnt last, and reads went to the object of before the copy-up.
+    /// A MAPR's answer that was overtaken by a copy-up's was learnt last, and reads went to the
+    /// object of before the copy-up.
     #[test]
     fn an_overtaken_answer_is_not_learnt() {
         let mut volume = Volume::new(Name::try_from("volume").unwrap());
