@@ -97,13 +97,12 @@ fn kill_role(node: &RealNode, role: &str, aim: Option<Window>, hits: &mut Hits) 
     kill(victim, Signal::SIGKILL).is_ok()
 }
 
-/// Every eighth kill aims at one of the windows that are only a few nanoseconds wide. Those that
+/// Every third kill aims at one of the windows that are only a few nanoseconds wide. Those that
 /// ask others have them: vlmcd and mapperd.
 fn aim(round: u64) -> Option<Window> {
-    match round % 24 {
-        7 => Some(Window::Claimed),
-        15 => Some(Window::Answered),
-        23 => Some(Window::NotYetFreed),
+    match round % 6 {
+        2 => Some(Window::Claimed),
+        5 => Some(Window::NotYetFreed),
         _ => None,
     }
 }
