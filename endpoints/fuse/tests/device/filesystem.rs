@@ -1,6 +1,7 @@
 //! A filesystem on a mapped volume.
 
 use crate::mapped::{self, Mapped, has, run};
+use client::{Hint, Name};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,4 +74,55 @@ fn a_filesystem_lives_on_a_volume() {
     again.unmount();
     run("e2fsck", &["-fn", &mapped.device]);
     mapped.unmap();
+}
+
+/// The clone of a mounted volume's snapshot mounts and compares equal while the original changes.
+#[test]
+fn a_clone_keeps_what_the_original_loses() {
+    let test = "a_clone_keeps_what_the_original_loses";
+    let Some(lab) = mapped::lab(test) else { return };
+    if !has(test, "mkfs.ext4", "-V") {
+        return;
+    }
+    let original = Mapped::new(&lab, "original", 256 << 20, &[]);
+    run("mkfs.ext4", &["-q", &original.device]);
+    let mounted = Mounted::new(&original.device, &lab.dir().join("mnt"));
+    let copy = mounted.0.join("include");
+    run("cp", &["-a", "/usr/include", copy.to_str().unwrap()]);
+    run("sync", &["-f", mounted.0.to_str().unwrap()]);
+    let name = |text: &str| Name::try_from(text).unwrap();
+    let client = lab.client();
+    client
+        .snapshot(name("original"), name("snapshot"), Hint::default())
+        .unwrap();
+    client
+        .clone_volume(name("snapshot"), name("clone-1"), 0, Hint::default())
+        .unwrap();
+    std::fs::remove_dir_all(&copy).unwrap();
+    let noise = format!("of={}", mounted.0.join("noise").display());
+    let mut writer = Command::new("dd")
+        .args(["if=/dev/urandom", &noise, "bs=1M", "count=96", "conv=fsync"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let clone = Mapped::existing(&lab, "clone-1", &[]);
+    let cloned = Mounted::new(&clone.device, &lab.dir().join("cloned"));
+    let kept = cloned.0.join("include");
+    run(
+        "diff",
+        &[
+            "-r",
+            "--no-dereference",
+            "/usr/include",
+            kept.to_str().unwrap(),
+        ],
+    );
+    assert!(writer.wait().unwrap().success());
+    assert!(!copy.exists());
+    cloned.unmount();
+    mounted.unmount();
+    run("e2fsck", &["-fn", &clone.device]);
+    run("e2fsck", &["-fn", &original.device]);
+    clone.unmap();
+    original.unmap();
 }
