@@ -154,6 +154,8 @@ impl<'a> Mapped<'a> {
     /// Takes the device down; nothing of it is left.
     pub(crate) fn unmap(self) {
         let process = pidfd(self.pid());
+        let ours = attachment(&self.device);
+        assert!(ours.is_some(), "a mapped device is attached");
         let reply = self.ask("unmap");
         assert_eq!(
             reply,
@@ -163,13 +165,19 @@ impl<'a> Mapped<'a> {
         );
         assert!(!self.lab.place(&self.id).exists());
         wait_end(&process);
-        assert!(!is_attached(&self.device));
+        // Another test may have been given the same device by now.
+        assert_ne!(attachment(&self.device), ours);
     }
 }
 
-fn is_attached(device: &str) -> bool {
+/// Which attachment of a loop device this is, by the number that the kernel gives each; `None`
+/// while nothing is attached.
+fn attachment(device: &str) -> Option<String> {
     let name = device.trim_start_matches("/dev/");
-    std::path::Path::new(&format!("/sys/block/{name}/loop")).exists()
+    let block = std::path::PathBuf::from(format!("/sys/block/{name}"));
+    block.join("loop").exists().then(|| {
+        std::fs::read_to_string(block.join("diskseq")).expect("Linux 5.14 numbers its disks")
+    })
 }
 
 /// A descriptor that is readable when the process has ended.
