@@ -84,7 +84,7 @@ pub struct FileBlocker {
     pub nr_threads: u32,
     /// `hash_algorithm`: what HASH names a map by; equal in all blockers of a storage.
     pub hash_algorithm: HashAlgorithm,
-    /// `lock_ttl`: after how many seconds without renewal a lock may be taken over.
+    /// `lock_ttl`: read and checked, and used by nobody yet: a lease lasts 30 s.
     pub lock_ttl_s: u32,
 }
 
@@ -101,7 +101,7 @@ pub struct RadosBlocker {
     pub nr_threads: u32,
     /// `hash_algorithm`: what HASH names a map by; equal in all blockers of a storage.
     pub hash_algorithm: HashAlgorithm,
-    /// `lock_ttl`: after how many seconds without renewal a lock may be taken over.
+    /// `lock_ttl`: read and checked, and used by nobody yet: a lease lasts 30 s.
     pub lock_ttl_s: u32,
 }
 

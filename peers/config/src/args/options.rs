@@ -120,7 +120,7 @@ pub(super) struct Filed {
     /// What HASH names a map by: sha256, blake2s256 or blake2b256
     #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
     pub(super) hash_algorithm: HashAlgorithm,
-    /// After how many seconds without renewal a lock may be taken over
+    /// Accepted; a lease lasts 30 seconds whatever it says
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
     pub(super) lock_ttl: u32,
 }
@@ -143,7 +143,7 @@ pub(super) struct Radosd {
     /// What HASH names a map by: sha256, blake2s256 or blake2b256
     #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
     pub(super) hash_algorithm: HashAlgorithm,
-    /// After how many seconds without renewal a lock may be taken over
+    /// Accepted; a lease lasts 30 seconds whatever it says
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
     pub(super) lock_ttl: u32,
 }
