@@ -8,7 +8,8 @@
 //! - [`inbox`]: the hint that tells a receiver which slots to look at;
 //! - [`buffer`]: data buffers, taken by compare-and-swap from free to their holder;
 //! - [`segment`]: the mapping itself, a sealed memfd;
-//! - [`bell`] and [`owner`]: how a sleeper is woken, and who is dead;
+//! - [`bell`] and [`owner`]: how a sleeper is woken, and who is dead; [`spin`]: how long to stay
+//!   awake before;
 //! - [`seat`]: the safe face of all that: what a process does with its place at the table, and
 //!   how a successor takes over a dead peer's;
 //! - [`reclaim`]: what is done with the leftovers of the dead;
@@ -30,6 +31,7 @@ pub mod report;
 pub mod seat;
 pub mod segment;
 pub mod slot;
+pub mod spin;
 pub mod sync;
 pub mod word;
 

@@ -1,35 +1,16 @@
-//! Waiting for answers: a short spin, then the bell.
-//!
-//! Spinning pays only when the answer comes within a few microseconds, so the length adapts: a
-//! spin that was in vain halves it, one that was not restores it. Every sixteenth time the whole
-//! length is tried again, because who only ever sleeps never learns that answers have become
-//! quick. It never exceeds 20 us.
+//! Waiting for answers: a short spin ([`xseg::spin`]), then the bell.
 
 use crate::core::{Core, Done};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::convert::Infallible;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
-
-const SPIN_MAX: Duration = Duration::from_micros(20);
-const SPIN_MIN: Duration = Duration::from_micros(1);
-
-/// Spins in vain before the whole length is tried again.
-const PROBE: u32 = 16;
+use std::time::Instant;
+use xseg::spin::Spin;
 
 /// How long to spin before sleeping.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Patience {
-    length: Duration,
-    in_vain: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Patience {
-            length: SPIN_MAX,
-            in_vain: 0,
-        }
-    }
+    spin: Spin,
 }
 
 impl Patience {
@@ -60,23 +41,9 @@ impl Patience {
 
     fn spin(&mut self, core: &mut Core, done: &mut Vec<Done>) -> bool {
         let start = Instant::now();
-        loop {
-            for _ in 0..16 {
-                if core.poll(done) {
-                    *self = Patience::default();
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() >= self.length {
-                self.in_vain += 1;
-                self.length = match self.in_vain % PROBE {
-                    0 => SPIN_MAX,
-                    _ => (self.length / 2).max(SPIN_MIN),
-                };
-                return false;
-            }
-        }
+        let look = || Ok::<bool, Infallible>(core.poll(done));
+        let Ok(seen) = self.spin.until(|| start.elapsed().as_nanos() as u64, look);
+        seen
     }
 }
 

@@ -4,7 +4,7 @@
 //!   +-> completions -> inboxes -> drivers -> timers -> tasks --+
 //!   |                                                          | something happened
 //!   +----------------------------------------------------------+
-//!   |  nothing: spin while something is under way (20 us at most, less when that was in vain)
+//!   |  nothing: stay awake a little (xseg::spin; docs/decisions/0012)
 //!   |  still nothing: doze on every seat, then one wait for completions, bells, timers, signals
 //!   +----------------------------------------------------------+
 //! ```
@@ -17,9 +17,8 @@ use runtime::{Desk, Host, Peer};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use xseg::join::Connection;
+use xseg::spin::Spin;
 
-const SPIN_NS_MAX: u64 = 20_000;
-const SPIN_NS_MIN: u64 = 500;
 /// Payload of the stop descriptor's completions; bells have their seat's.
 const STOP: u64 = 1 << 32;
 /// Payload of the holder's connection.
@@ -36,7 +35,10 @@ pub struct Engine {
     stop: Option<OwnedFd>,
     connection: Option<Connection>,
     completions: Vec<(u64, i32, u32)>,
-    spin_ns: u64,
+    /// While something is under way.
+    busy: Spin,
+    /// After the last answer: whoever got it may ask the next thing at once.
+    idle: Spin,
     reattach_at: Option<u64>,
     served: bool,
     stopping: bool,
@@ -60,7 +62,8 @@ impl Engine {
             stop: None,
             connection: None,
             completions: Vec::new(),
-            spin_ns: SPIN_NS_MAX,
+            busy: Spin::default(),
+            idle: Spin::default(),
             reattach_at: None,
             served: false,
             stopping: false,
@@ -190,26 +193,18 @@ impl Engine {
             .spawn(self.reactor.timers.sleep_until(at));
     }
 
-    /// Stays awake a little while something is under way. True: something came.
+    /// Stays awake a little. True: something came.
     fn spin(&mut self) -> io::Result<bool> {
-        if !self.host.under_way() {
-            return Ok(false);
-        }
         let clock = self.reactor.env.clock.clone();
-        let start = clock.now_ns();
-        loop {
-            for _ in 0..8 {
-                if self.reactor.ring.submit_and_reap()? || self.host.has_mail() {
-                    self.spin_ns = SPIN_NS_MAX;
-                    return Ok(true);
-                }
-                std::hint::spin_loop();
-            }
-            if clock.now_ns() - start >= self.spin_ns {
-                self.spin_ns = (self.spin_ns / 2).max(SPIN_NS_MIN);
-                return Ok(false);
-            }
-        }
+        let (ring, host) = (&self.reactor.ring, &self.host);
+        let spin = match host.under_way() {
+            true => &mut self.busy,
+            false => &mut self.idle,
+        };
+        spin.until(
+            || clock.now_ns(),
+            || Ok(ring.submit_and_reap()? || host.has_mail()),
+        )
     }
 
     fn sleep(&mut self) -> io::Result<()> {

@@ -1,0 +1,163 @@
+//! How long to stay awake before going to sleep: one policy for everybody who waits at a seat.
+//!
+//! Spinning pays only when what is waited for comes within a few microseconds, so the length
+//! adapts: a spin that was in vain halves it, one that was not restores it. Every sixteenth time
+//! the whole length is tried again, because who only ever sleeps never learns that answers have
+//! become quick. It never exceeds 20 us.
+//!
+//! A spinner takes a core from whoever it waits for when there are not enough of them. It sees
+//! that by its own clock: between two looks nothing happens that takes long, so a long gap means
+//! that the core was taken away, and the spin ends at once. With a single core nobody spins.
+
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+const LENGTH_NS_MAX: u64 = 20_000;
+const LENGTH_NS_MIN: u64 = 500;
+
+/// Spins in vain before the whole length is tried again.
+const PROBE: u32 = 16;
+
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 8;
+
+/// Nobody looks for so long unless the core was taken away, ns.
+const GAP_NS: u64 = 50_000;
+
+/// What has been learnt about waiting in one place.
+#[derive(Debug)]
+pub struct Spin {
+    length_ns: u64,
+    in_vain: u32,
+    alone: bool,
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Spin {
+            length_ns: LENGTH_NS_MAX,
+            in_vain: 0,
+            alone: available_parallelism().is_ok_and(|cores| cores == NonZero::<usize>::MIN),
+        }
+    }
+}
+
+impl Spin {
+    /// Looks again and again until `look` says true, or fails, or it is time to sleep (false).
+    /// `now_ns` is a clock that never goes back.
+    pub fn until<E>(
+        &mut self,
+        now_ns: impl Fn() -> u64,
+        mut look: impl FnMut() -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        if self.alone {
+            return look();
+        }
+        let start = now_ns();
+        let mut before = start;
+        loop {
+            for _ in 0..LOOKS {
+                if look()? {
+                    self.length_ns = LENGTH_NS_MAX;
+                    self.in_vain = 0;
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+            let now = now_ns();
+            let crowded = now - before > GAP_NS;
+            if crowded || now - start >= self.length_ns {
+                self.was_in_vain(crowded);
+                return Ok(false);
+            }
+            before = now;
+        }
+    }
+
+    fn was_in_vain(&mut self, crowded: bool) {
+        self.in_vain = self.in_vain.wrapping_add(1);
+        self.length_ns = match self.in_vain % PROBE {
+            _ if crowded => LENGTH_NS_MIN,
+            0 => LENGTH_NS_MAX,
+            _ => (self.length_ns / 2).max(LENGTH_NS_MIN),
+        };
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    fn never() -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    /// A clock that goes on by `step` ns with each reading.
+    fn clock(at: &Cell<u64>, step: u64) -> impl Fn() -> u64 + '_ {
+        move || at.replace(at.get() + step)
+    }
+
+    fn spin() -> Spin {
+        Spin {
+            length_ns: LENGTH_NS_MAX,
+            in_vain: 0,
+            alone: false,
+        }
+    }
+
+    #[test]
+    fn in_vain_it_becomes_short_and_now_and_then_long_again() {
+        let (mut spin, at) = (spin(), Cell::new(0));
+        let lengths: Vec<u64> = (0..32)
+            .map(|_| {
+                let begin = at.get();
+                let Ok(seen) = spin.until(clock(&at, 100), never);
+                assert!(!seen);
+                at.get() - begin
+            })
+            .collect();
+        assert!(lengths[0] >= LENGTH_NS_MAX && lengths[1] <= LENGTH_NS_MAX / 2 + 200);
+        assert!(lengths[7] <= LENGTH_NS_MIN + 200, "{lengths:?}");
+        assert!(lengths[16] >= LENGTH_NS_MAX, "{lengths:?}");
+    }
+
+    #[test]
+    fn success_restores_the_whole_length() {
+        let (mut spin, at) = (spin(), Cell::new(0));
+        for _ in 0..8 {
+            let Ok(_) = spin.until(clock(&at, 100), never);
+        }
+        let Ok(seen) = spin.until(clock(&at, 100), || Ok::<_, Infallible>(true));
+        assert!(seen);
+        assert_eq!(spin.length_ns, LENGTH_NS_MAX);
+    }
+
+    #[test]
+    fn who_loses_its_core_stops() {
+        let (mut spin, at) = (spin(), Cell::new(0));
+        let Ok(_) = spin.until(clock(&at, GAP_NS + 1), never);
+        assert_eq!(
+            at.get(),
+            2 * (GAP_NS + 1),
+            "one reading, and the one that saw the gap"
+        );
+        assert_eq!(spin.length_ns, LENGTH_NS_MIN);
+    }
+
+    #[test]
+    fn with_one_core_nobody_spins() {
+        let mut spin = Spin {
+            alone: true,
+            ..spin()
+        };
+        let looks = Cell::new(0);
+        let look = || {
+            looks.set(looks.get() + 1);
+            never()
+        };
+        let Ok(_) = spin.until(|| 0, look);
+        assert_eq!(looks.get(), 1);
+    }
+}
