@@ -101,6 +101,7 @@ fn fill(filed: &mut Filed, reactor: &Reactor) {
     let buf = Buf::from_bytes(&vec![0x5a; SIZE as usize]);
     filed.submit(OpId(0), operation(true, 0, buf));
     let mut done = Vec::new();
+    filed.poll(&mut done);
     while done.is_empty() {
         pump(reactor);
         filed.poll(&mut done);
@@ -133,8 +134,10 @@ fn through(filed: &mut Filed, reactor: &Reactor, write: bool, depth: u64) -> f64
     }
     let start = Instant::now();
     while start.elapsed() < LONG {
-        pump(reactor);
         filed.poll(&mut done);
+        if done.is_empty() {
+            pump(reactor);
+        }
         for done in done.drain(..) {
             done.result.unwrap();
             count += 1;

@@ -7,6 +7,7 @@ use crate::layout::Place;
 use crate::locks::Locks;
 use crate::object::Object;
 use crate::ranges::Held;
+use crate::spot::Spot;
 use crate::tags::Tags;
 use driver::{Done, Errno, Name, Tag};
 use reactor::sync::{Guard, Lock};
@@ -27,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) cache: RefCell<Cache>,
     pub(crate) tags: Tags,
+    pub(crate) spot: Spot,
     pub(crate) locks: Arc<Locks>,
     /// Every write is durable when answered, because `syncfs` cannot be trusted here.
     pub(crate) write_through: bool,

@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::dispatch::{MAX_IO, check_range};
 use crate::fs::{self, Answer, check, clamp, is_passing};
 use crate::object::Object;
+use crate::spot::Way;
 use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
 use reactor::{Handler, opcode};
 use std::ops::Range;
@@ -73,9 +74,9 @@ impl Filed {
         &self.id
     }
 
-    /// Starts it hot if it can be, else gives it back.
-    fn submit_hot(&mut self, id: OpId, op: Op) -> Option<Op> {
-        let (name, offset, buf, kind) = match &op {
+    /// Starts it hot if it can be, and takes its memory; else leaves it as it is.
+    fn submit_hot(&mut self, id: OpId, op: &mut Op) -> bool {
+        let (name, offset, buf, kind) = match op {
             Op::Read { name, offset, buf } => (name, *offset, buf, Kind::Read),
             Op::Write {
                 name,
@@ -88,29 +89,26 @@ impl Filed {
                 let durable = self.core.must_be_durable(*tag, *durable);
                 (name, *offset, buf, Kind::Write { tag: *tag, durable })
             }
-            _ => return Some(op),
+            _ => return false,
         };
         if buf.is_empty() || !self.core.is_aligned(offset, buf) {
-            return Some(op);
+            return false;
         }
         let Some(object) = self.core.cache.borrow().get(name).cloned() else {
-            return Some(op);
+            return false;
         };
         if !self.may_be_hot(&object, offset, buf.len(), kind) {
-            return Some(op);
+            return false;
         }
-        let (Op::Read { buf, .. } | Op::Write { buf, .. }) = op else {
-            unreachable!("matched above")
-        };
         self.start(Slot {
             id,
             object,
-            buf,
+            buf: std::mem::replace(buf, Buf::empty()),
             offset,
             done: 0,
             kind,
         });
-        None
+        true
     }
 
     /// Takes the range of a write.
@@ -123,13 +121,42 @@ impl Filed {
         !needs_more && object.ranges.try_take(&(offset..offset + len as u64))
     }
 
-    fn start(&mut self, slot: Slot) {
+    fn start(&mut self, mut slot: Slot) {
+        if self.try_on_the_spot(&mut slot) {
+            let done = self.finish(slot, Ok(()));
+            self.core.done.borrow_mut().push(done);
+            return;
+        }
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         self.slots[at] = Some(slot);
         self.push(at);
+    }
+
+    /// Does it at once if that is quicker; false: what is left is for the ring, which also finds
+    /// out again why the rest failed.
+    fn try_on_the_spot(&self, slot: &mut Slot) -> bool {
+        let way = match slot.kind {
+            Kind::Read => Way::Read,
+            Kind::Write { durable: false, .. } => Way::Write,
+            Kind::Write { durable: true, .. } => return false,
+        };
+        let (spot, clock) = (&self.core.spot, &*self.core.env.clock);
+        if !spot.takes(way, slot.buf.len(), clock) {
+            return false;
+        }
+        while slot.done < slot.buf.len() {
+            let (memory, offset) = ((&slot.buf, slot.done), slot.offset + slot.done as u64);
+            match spot.transfer(way, &slot.object.file, memory, offset, clock) {
+                Ok(more) if more > 0 => slot.done += more,
+                // Only a read of nothing is the end of the file; a short one may be an error.
+                Ok(_) => return way == Way::Read,
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Submits what is left of a slot's operation.
@@ -218,7 +245,7 @@ impl Slot {
 }
 
 impl Driver for Filed {
-    fn submit(&mut self, id: OpId, op: Op) {
+    fn submit(&mut self, id: OpId, mut op: Op) {
         self.in_flight += 1;
         if let Err(errno) = check_range(&op) {
             let buf = match op {
@@ -227,7 +254,7 @@ impl Driver for Filed {
             };
             let result = Err(errno);
             self.core.done.borrow_mut().push(Done { id, result, buf });
-        } else if let Some(op) = self.submit_hot(id, op) {
+        } else if !self.submit_hot(id, &mut op) {
             self.spawn(id, op);
         }
     }

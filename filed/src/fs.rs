@@ -255,17 +255,25 @@ pub(crate) fn errno(error: nix::Error) -> Errno {
     Errno(error as i32)
 }
 
-/// What O_DIRECT transfers in `dir` must be multiples of, in bytes; `None` where there is none.
-pub(crate) fn direct_block(dir: &OwnedFd) -> Option<u64> {
+/// A file without a name in `dir`, gone when it is closed; `None` where there is none.
+fn nameless(dir: &OwnedFd, flags: i32) -> Option<OwnedFd> {
     let path: &CStr = c".";
-    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_DIRECT | libc::O_CLOEXEC;
+    let flags = flags | libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
     // SAFETY: the path is a static C string.
     let fd = unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags, FILE_MODE) };
-    if fd < 0 {
-        return None;
-    }
     // SAFETY: the kernel just made this descriptor for us.
-    let probe = unsafe { OwnedFd::from_raw_fd(fd) };
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A nameless file with a byte in its page cache.
+pub(crate) fn write_probe(dir: &OwnedFd) -> Option<OwnedFd> {
+    let probe = nameless(dir, 0)?;
+    nix::unistd::write(&probe, &[0]).ok().map(|_| probe)
+}
+
+/// What O_DIRECT transfers in `dir` must be multiples of, in bytes; `None` where there is none.
+pub(crate) fn direct_block(dir: &OwnedFd) -> Option<u64> {
+    let probe = nameless(dir, libc::O_DIRECT)?;
     // SAFETY: statx is plain numbers, for which zero bytes are a value.
     let mut record: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a static C string and the record lives until after the call.

@@ -14,6 +14,7 @@
 //! | `core` | what tasks share: finding, opening and creating objects |
 //! | `layout` | where the object of a name lies; the three places |
 //! | `cache`, `object`, `ranges` | open descriptors; who writes to which bytes |
+//! | `spot` | small transfers with the page cache, made where they are asked for |
 //! | `data` | reads and writes that are not hot: unaligned, fresh, first |
 //! | `shape` | zeroes, truncate, copy, delete, info |
 //! | `content` | hash and list |
@@ -43,6 +44,7 @@ mod open;
 mod process;
 mod ranges;
 mod shape;
+mod spot;
 mod tags;
 
 pub use config::{Config, OpenError};

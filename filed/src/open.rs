@@ -8,6 +8,7 @@ use crate::fs::{self, Fs};
 use crate::locks::Locks;
 use crate::marker;
 use crate::process::Registration;
+use crate::spot::Spot;
 use crate::tags::Tags;
 use reactor::Reactor;
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ impl Filed {
         let core = Core {
             cache: RefCell::new(Cache::new(config.fdcache)),
             tags: Tags::new(marker.is_new, config.fdcache),
+            spot: Spot::probe(&root, block),
             locks: Arc::new(locks(&config, block)?),
             fs: Fs {
                 ring: reactor.ring.clone(),

@@ -76,8 +76,10 @@ fn round(files: &mut Files, bufs: &mut Vec<Buf>, done: &mut Vec<Done>) {
             files.driver.submit(OpId(id), op);
         }
         while bufs.len() < DEPTH as usize {
-            pump(&files.reactor);
             files.driver.poll(done);
+            if done.is_empty() {
+                pump(&files.reactor);
+            }
             for done in done.drain(..) {
                 done.result.unwrap();
                 bufs.push(done.buf.unwrap());
