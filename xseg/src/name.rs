@@ -28,22 +28,21 @@ impl Name {
         Some(name)
     }
 
-    /// A name of `len` bytes that lies in words, in memory order; `None` when it is longer than
-    /// [`TARGET_LEN_MAX`]. No more words are taken than hold it.
-    pub(crate) fn from_words(len: usize, words: impl Iterator<Item = u64>) -> Option<Name> {
+    /// Becomes the name of `len` bytes that lies in words, in memory order; false when that is
+    /// longer than [`TARGET_LEN_MAX`]. No more words are taken than hold it.
+    pub(crate) fn set_words(&mut self, len: usize, words: impl Iterator<Item = u64>) -> bool {
         if len > TARGET_LEN_MAX {
-            return None;
+            return false;
         }
-        let mut name = Name::EMPTY;
-        for (chunk, word) in name
+        for (chunk, word) in self
             .bytes
             .chunks_exact_mut(8)
             .zip(words.take(len.div_ceil(8)))
         {
             chunk.copy_from_slice(&word.to_ne_bytes());
         }
-        name.len = len as u16;
-        Some(name)
+        self.len = len as u16;
+        true
     }
 
     /// The bytes of the name.

@@ -503,9 +503,18 @@ impl Seat {
 
     /// Copies a request, and clears what its sender may not say.
     pub fn read(&self, incoming: &Incoming) -> Result<Request, BadRequest> {
+        let mut request = Request::default();
+        self.read_into(incoming, &mut request)?;
+        Ok(request)
+    }
+
+    /// [`Seat::read`] into `request`, which is worth nothing when this fails.
+    pub fn read_into(&self, incoming: &Incoming, request: &mut Request) -> Result<(), BadRequest> {
         let token = &incoming.0;
         let slot = self.slot_of(token);
-        let mut request = slot.read_request().ok_or(BadRequest::Target)?;
+        if !slot.read_request(request) {
+            return Err(BadRequest::Target);
+        }
         if token.region == PUBLIC {
             request.flags &= protocol::flags::PUBLIC;
             request.tag = 0;
@@ -519,7 +528,7 @@ impl Seat {
         {
             return Err(BadRequest::Data);
         }
-        Ok(request)
+        Ok(())
     }
 
     fn slot_of(&self, token: &Token) -> &Slot {

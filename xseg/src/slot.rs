@@ -293,30 +293,24 @@ impl Slot {
         )
     }
 
-    /// Copies the record; `None` when the target's length is out of range.
-    pub(crate) fn read_request(&self) -> Option<Request> {
-        let (data, datalen) = self.read_data();
-        Some(Request {
-            op: self.op.load(Relaxed),
-            flags: self.flags.load(Relaxed),
-            target: self.read_target()?,
-            offset: self.offset.load(Relaxed),
-            size: self.size.load(Relaxed),
-            v0_size: self.v0_size.load(Relaxed),
-            data,
-            datalen,
-            src: self.src.load(Relaxed),
-            dst: self.dst.load(Relaxed),
-            tag: self.tag.load(Relaxed),
-            lease: self.lease.load(Relaxed),
-            attempt: self.attempt.load(Relaxed),
-            root: self.root.load(Relaxed),
-        })
-    }
-
-    fn read_target(&self) -> Option<Name> {
+    /// Copies the record into `request`: a record is large, and each move of it would cost as
+    /// much as an answer. False when the target's length is out of range.
+    pub(crate) fn read_request(&self, request: &mut Request) -> bool {
+        request.op = self.op.load(Relaxed);
+        request.flags = self.flags.load(Relaxed);
+        request.offset = self.offset.load(Relaxed);
+        request.size = self.size.load(Relaxed);
+        request.v0_size = self.v0_size.load(Relaxed);
+        (request.data, request.datalen) = self.read_data();
+        request.src = self.src.load(Relaxed);
+        request.dst = self.dst.load(Relaxed);
+        request.tag = self.tag.load(Relaxed);
+        request.lease = self.lease.load(Relaxed);
+        request.attempt = self.attempt.load(Relaxed);
+        request.root = self.root.load(Relaxed);
         let len = self.targetlen.load(Relaxed) as usize;
-        Name::from_words(len, self.target.iter().map(|cell| cell.load(Relaxed)))
+        let words = self.target.iter().map(|cell| cell.load(Relaxed));
+        request.target.set_words(len, words)
     }
 
     /// Writes the answer; only the server that holds the slot, before it answers.
@@ -374,7 +368,8 @@ mod tests {
             ..Request::new(protocol::Operation::Write, target)
         };
         slot.write_request(&request, NO_PORT, NO_PORT);
-        let read = slot.read_request().unwrap();
+        let mut read = Request::default();
+        assert!(slot.read_request(&mut read));
         assert_eq!(format!("{read:?}"), format!("{request:?}"));
     }
 
@@ -382,7 +377,7 @@ mod tests {
     fn a_target_length_that_lies_is_refused() {
         let slot = Slot::detached();
         slot.targetlen.store(257, Relaxed);
-        assert!(slot.read_request().is_none());
+        assert!(!slot.read_request(&mut Request::default()));
     }
 
     #[test]

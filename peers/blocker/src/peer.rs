@@ -156,28 +156,28 @@ impl Blocker {
     }
 
     /// Starts a request, or queues it when the table is full.
-    fn start_request(&mut self, incoming: Incoming, request: Request) {
-        let Some(incoming) = self.serve_here(incoming, &request) else {
+    fn start_request(&mut self, incoming: Incoming, request: &Request) {
+        let Some(incoming) = self.serve_here(incoming, request) else {
             return;
         };
         if self.free.is_empty() {
-            self.backlog.push_back((incoming, request));
+            self.backlog.push_back((incoming, *request));
             return;
         }
-        match self.admit(&incoming, &request) {
+        match self.admit(&incoming, request) {
             Err(errno) => self.fail(incoming, errno),
             Ok((op, step)) => self.submit(incoming, request, op, step),
         }
     }
 
-    fn submit(&mut self, incoming: Incoming, request: Request, op: Op, step: Step) {
+    fn submit(&mut self, incoming: Incoming, request: &Request, op: Op, step: Step) {
         let Some(index) = self.free.pop() else {
-            self.backlog.push_back((incoming, request));
+            self.backlog.push_back((incoming, *request));
             return;
         };
         self.flights[index] = Some(Flight {
             incoming,
-            request,
+            request: *request,
             step,
         });
         self.driver.submit(OpId(index as u64), op);
@@ -257,7 +257,7 @@ impl Blocker {
             self.settle_fences();
         }
         if let Some((incoming, request)) = self.backlog.pop_front() {
-            self.start_request(incoming, request);
+            self.start_request(incoming, &request);
         }
     }
 
@@ -344,7 +344,7 @@ impl Blocker {
         match done.result {
             Ok(reply) if was_ours(&reply) => {
                 self.locks.insert(volume);
-                self.start_request(incoming, request);
+                self.start_request(incoming, &request);
             }
             // It was nobody's, or a dead process's: it is not ours to keep.
             Ok(_) => {
@@ -352,7 +352,7 @@ impl Blocker {
                     name: volume,
                     force: false,
                 };
-                self.submit(incoming, request, op, Step::Unlock);
+                self.submit(incoming, &request, op, Step::Unlock);
             }
             Err(_) => {
                 self.counters.lost_locks += 1;
@@ -403,7 +403,7 @@ impl Blocker {
         }
         self.alarm = None;
         while let Some((incoming, request)) = self.waiters.due(now) {
-            self.start_request(incoming, request);
+            self.start_request(incoming, &request);
         }
         self.set_alarm();
         true
@@ -440,7 +440,7 @@ fn lock_of(request: &Request) -> Result<driver::Name, i32> {
 }
 
 impl Peer for Blocker {
-    fn request(&mut self, incoming: Incoming, request: Request) {
+    fn request(&mut self, incoming: Incoming, request: &Request) {
         self.start_request(incoming, request);
     }
 

@@ -42,13 +42,13 @@ impl Mapperd {
 }
 
 impl Peer for Mapperd {
-    fn request(&mut self, incoming: Incoming, request: Request) {
+    fn request(&mut self, incoming: Incoming, request: &Request) {
         let core = self.core.clone();
         core.under_way.set(core.under_way.get() + 1);
         count(&core.counters.requests);
-        let data = core.desk.data(&incoming, &request);
+        let data = core.desk.data(&incoming, request);
         let from_peer = incoming.id().region == PRIVATE;
-        let job = Job::new(core.clone(), request, from_peer, data);
+        let job = Job::new(core.clone(), *request, from_peer, data);
         core.executor.spawn(serve(job, incoming));
     }
 

@@ -13,8 +13,14 @@
 use crate::desk::Desk;
 use crate::peer::Peer;
 use reactor::{Env, Executor, Timers};
+use std::collections::VecDeque;
 use xseg::seat::Recovery;
-use xseg::{Answer, Event, Incoming};
+use xseg::{Answer, Event, Incoming, Request};
+
+/// Requests that a peer gets in one turn. What came in beyond that waits for the next one, so
+/// that the answers of the first are on their way, and their sender asks anew, while the others
+/// are served: with all of them at once the two sides would work in turns.
+const BATCH: usize = 16;
 
 enum Phase {
     Recovering(Recovery),
@@ -27,6 +33,8 @@ struct Station {
     desk: Desk,
     peer: Box<dyn Peer>,
     phase: Phase,
+    /// Requests taken from the seat and not yet delivered.
+    mail: VecDeque<Incoming>,
 }
 
 /// The peers of one process.
@@ -63,6 +71,7 @@ impl Host {
             desk,
             peer,
             phase: Phase::Recovering(recovery),
+            mail: VecDeque::new(),
         });
     }
 
@@ -72,7 +81,9 @@ impl Host {
         for at in 0..self.stations.len() {
             progress |= self.turn_station(at);
         }
-        progress |= self.timers.fire(self.env.clock.now_ns());
+        if self.timers.next_deadline_ns().is_some() {
+            progress |= self.timers.fire(self.env.clock.now_ns());
+        }
         progress | self.executor.run_ready()
     }
 
@@ -114,11 +125,8 @@ impl Host {
         for (token, answer) in self.replies.drain(..) {
             station.peer.reply(token, answer);
         }
-        let serving = matches!(station.phase, Phase::Serving);
-        for incoming in self.requests.drain(..).filter(|_| serving) {
-            station.deliver(incoming);
-        }
-        any
+        station.mail.extend(self.requests.drain(..));
+        any | station.deliver_mail()
     }
 
     /// Whether anything is outstanding for which it is worth to stay awake a little.
@@ -228,14 +236,33 @@ impl Station {
         }
     }
 
+    /// Delivers a batch. What comes to a peer that stops is left as it is, for its successor.
+    fn deliver_mail(&mut self) -> bool {
+        if !matches!(self.phase, Phase::Serving) {
+            self.mail.clear();
+            return false;
+        }
+        let count = self.mail.len().min(BATCH);
+        for _ in 0..count {
+            if let Some(incoming) = self.mail.pop_front() {
+                self.deliver(incoming);
+            }
+        }
+        count > 0
+    }
+
     fn is_marked(&self, incoming: &Incoming) -> bool {
         self.desk
             .with_seat(|seat| seat.read(incoming).is_ok_and(|r| seat.mark(r.root) != 0))
     }
 
     fn deliver(&mut self, incoming: Incoming) {
-        match self.desk.with_seat(|seat| seat.read(&incoming)) {
-            Ok(request) => self.peer.request(incoming, request),
+        let mut request = Request::default();
+        match self
+            .desk
+            .with_seat(|seat| seat.read_into(&incoming, &mut request))
+        {
+            Ok(()) => self.peer.request(incoming, &request),
             Err(why) => {
                 tracing::warn!(%why, "a request was refused unread");
                 self.desk.answer(incoming, Answer::failed(libc::EINVAL));

@@ -6,7 +6,7 @@ use xseg::{Answer, Incoming, Request};
 pub trait Peer {
     /// Somebody asks. The request was read once and its data range checked; everything else in
     /// it is foreign. Every request must be answered in the end, whatever it says.
-    fn request(&mut self, incoming: Incoming, request: Request);
+    fn request(&mut self, incoming: Incoming, request: &Request);
 
     /// The answer to what was sent with `Desk::send` under `token`.
     fn reply(&mut self, token: u64, answer: Answer);

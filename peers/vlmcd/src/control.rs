@@ -143,7 +143,8 @@ impl Vlmcd {
         }
         if let Some(scratch) = op.scratch.take()
             && answer.errno == 0
-            && let Err(errno) = desk.reply_bytes(&op.incoming, &op.request, &scratch.to_vec())
+            && let Some(incoming) = &op.incoming
+            && let Err(errno) = desk.reply_bytes(incoming, &op.request, &scratch.to_vec())
         {
             return self.fail(index, errno);
         }

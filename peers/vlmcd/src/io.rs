@@ -341,7 +341,8 @@ impl Vlmcd {
         let desk = self.desk.clone();
         let op = self.op(index);
         let at = part.start - op.range.start;
-        let data = desk.data(&op.incoming, &op.request);
+        let incoming = op.incoming.as_ref();
+        let data = incoming.and_then(|incoming| desk.data(incoming, &op.request));
         if let Some(place) = data.and_then(|d| d.slice(at, part.end - part.start)) {
             place.zero();
         }
@@ -434,11 +435,12 @@ impl Vlmcd {
         self.route(index);
     }
 
-    /// A slot may be free again.
+    /// A slot may be free again. Whoever went on meanwhile, or ended, is left alone.
     pub(crate) fn unstall(&mut self, index: u32) {
-        let Some(op) = self.ops[index as usize].as_ref() else {
+        let op = &mut self.ops[index as usize];
+        if !op.is_under_way() || !std::mem::take(&mut op.stalled) {
             return;
-        };
+        }
         match op.stage {
             Stage::Parts if op.parts == 0 => self.route(index),
             Stage::Parts => self.carry_on(index),

@@ -22,9 +22,10 @@ pub(crate) enum Stage {
     Draining,
 }
 
-/// A request under way.
+/// A request under way, or room for one: it is large, and it stays where it is.
 pub(crate) struct Op {
-    pub(crate) incoming: Incoming,
+    /// The token to answer with; `None`: nothing is under way here.
+    pub(crate) incoming: Option<Incoming>,
     pub(crate) request: Request,
     pub(crate) volume: usize,
     pub(crate) stage: Stage,
@@ -65,15 +66,15 @@ pub(crate) struct Once {
 }
 
 impl Op {
-    pub(crate) fn new(incoming: Incoming, request: Request, volume: usize, stage: Stage) -> Op {
-        let range = request.offset..request.offset.saturating_add(request.size);
+    /// Room.
+    pub(crate) fn idle() -> Op {
         Op {
-            incoming,
-            request,
-            volume,
-            stage,
-            next: range.start,
-            range,
+            incoming: None,
+            request: Request::default(),
+            volume: 0,
+            stage: Stage::Parts,
+            next: 0,
+            range: 0..0,
             parts: 0,
             errno: 0,
             stale: false,
@@ -86,6 +87,33 @@ impl Op {
             scratch: None,
             once: None,
         }
+    }
+
+    /// Begins to serve a request for the volume of that index.
+    pub(crate) fn begin(&mut self, incoming: Incoming, request: &Request, volume: usize) {
+        let range = request.offset..request.offset.saturating_add(request.size);
+        self.incoming = Some(incoming);
+        self.request = *request;
+        self.volume = volume;
+        self.stage = Stage::Parts;
+        self.next = range.start;
+        self.range = range;
+        self.parts = 0;
+        self.errno = 0;
+        self.stale = false;
+        self.missing = false;
+        self.asked_again = false;
+        self.rounds = 0;
+        self.asks = 0;
+        self.stalled = false;
+        self.asked = 0;
+        self.scratch = None;
+        self.once = None;
+    }
+
+    /// Whether a request is under way here.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.incoming.is_some()
     }
 
     /// Begins anew with a map that will be asked for again.

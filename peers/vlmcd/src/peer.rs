@@ -39,7 +39,7 @@ pub struct Vlmcd {
     pub(crate) settings: Settings,
     pub(crate) desk: Desk,
     pub(crate) env: Env,
-    pub(crate) ops: Vec<Option<Op>>,
+    pub(crate) ops: Vec<Op>,
     free: Vec<u32>,
     pub(crate) volumes: Vec<Option<Volume>>,
     free_volumes: Vec<usize>,
@@ -60,7 +60,7 @@ impl Vlmcd {
             settings,
             desk,
             env,
-            ops: (0..nr_ops).map(|_| None).collect(),
+            ops: (0..nr_ops).map(|_| Op::idle()).collect(),
             free: (0..nr_ops as u32).rev().collect(),
             volumes: Vec::new(),
             free_volumes: Vec::new(),
@@ -74,16 +74,15 @@ impl Vlmcd {
 
     /// The operation at `index`, which is under way.
     pub(crate) fn op(&mut self, index: u32) -> &mut Op {
-        self.ops[index as usize]
-            .as_mut()
-            .expect("an operation under way")
+        let op = &mut self.ops[index as usize];
+        debug_assert!(op.is_under_way());
+        op
     }
 
     /// The operation at `index` and its volume.
     pub(crate) fn op_and_volume(&mut self, index: u32) -> (&mut Op, &mut Volume) {
-        let op = self.ops[index as usize]
-            .as_mut()
-            .expect("an operation under way");
+        let op = &mut self.ops[index as usize];
+        debug_assert!(op.is_under_way());
         let volume = self.volumes[op.volume]
             .as_mut()
             .expect("its volume's record");
@@ -103,11 +102,11 @@ impl Vlmcd {
         at
     }
 
-    fn accept(&mut self, incoming: Incoming, request: Request) {
-        match check(&request) {
+    fn accept(&mut self, incoming: Incoming, request: &Request) {
+        match check(request) {
             Err(errno) => self.refuse(incoming, errno),
             Ok(Kind::Ping) => self.desk.answer(incoming, Answer::served(0)),
-            Ok(Kind::OwnStatus) => self.own_status(incoming, &request),
+            Ok(Kind::OwnStatus) => self.own_status(incoming, request),
             Ok(kind) => self.start_or_wait(incoming, request, kind),
         }
     }
@@ -133,23 +132,24 @@ impl Vlmcd {
         }
     }
 
-    fn start_or_wait(&mut self, incoming: Incoming, request: Request, kind: Kind) {
+    fn start_or_wait(&mut self, incoming: Incoming, request: &Request, kind: Kind) {
         if self.free.is_empty() {
-            self.backlog.push_back((incoming, request));
+            self.backlog.push_back((incoming, *request));
             return;
         }
         let at = self.volume_of(&request.target);
         let volume = self.volumes[at].as_mut().expect("just found");
-        if must_wait(volume, &request, kind) {
-            volume.waiting.push_back((incoming, request));
+        if must_wait(volume, request, kind) {
+            volume.waiting.push_back((incoming, *request));
             return;
         }
         self.start(at, incoming, request, kind);
     }
 
-    fn start(&mut self, at: usize, incoming: Incoming, request: Request, kind: Kind) {
+    fn start(&mut self, at: usize, incoming: Incoming, request: &Request, kind: Kind) {
         let index = self.free.pop().expect("the caller looked");
-        let mut op = Op::new(incoming, request, at, Stage::Parts);
+        let op = &mut self.ops[index as usize];
+        op.begin(incoming, request, at);
         let volume = self.volumes[at].as_mut().expect("the caller found it");
         if kind == Kind::Freezer {
             volume.frozen = true;
@@ -160,7 +160,6 @@ impl Vlmcd {
         if kind == Kind::Change {
             volume.write_starts(index, op.range.clone());
         }
-        self.ops[index as usize] = Some(op);
         match kind {
             Kind::Read | Kind::Change => self.route(index),
             Kind::Flush => self.flush(index),
@@ -178,15 +177,15 @@ impl Vlmcd {
 
     /// Answers operation `index` and frees it.
     pub(crate) fn finish(&mut self, index: u32, answer: Answer) {
-        let op = self.ops[index as usize]
-            .take()
-            .expect("an operation under way");
+        let op = &mut self.ops[index as usize];
+        let incoming = op.incoming.take().expect("an operation under way");
+        (op.scratch, op.once) = (None, None);
         debug_assert_eq!(op.parts, 0, "nothing is answered while a part may land");
         self.free.push(index);
         if answer.errno != 0 {
             self.counters.failed += 1;
         }
-        self.desk.answer(op.incoming, answer);
+        self.desk.answer(incoming, answer);
         let volume = self.volumes[op.volume].as_mut().expect("its record");
         match kind_of(&op.request) {
             Some(Kind::Freezer) => {
@@ -215,7 +214,7 @@ impl Vlmcd {
             } else if !self.free.is_empty()
                 && let Some((incoming, request)) = self.backlog.pop_front()
             {
-                self.accept(incoming, request);
+                self.accept(incoming, &request);
             } else {
                 return;
             }
@@ -246,7 +245,7 @@ impl Vlmcd {
                 return;
             }
             let (incoming, request) = volume.waiting.pop_front().expect("just seen");
-            self.start(at, incoming, request, kind);
+            self.start(at, incoming, &request, kind);
         }
         let volume = self.volumes[at].as_ref().expect("still there");
         if !volume.waiting.is_empty() {
@@ -274,8 +273,7 @@ impl Vlmcd {
 
     fn draining(&self, volume: usize) -> Option<u32> {
         let found = self.ops.iter().position(|op| {
-            op.as_ref()
-                .is_some_and(|op| op.volume == volume && op.stage == Stage::Draining)
+            op.is_under_way() && op.volume == volume && op.stage == Stage::Draining
         })?;
         Some(found as u32)
     }
@@ -295,7 +293,10 @@ impl Vlmcd {
         token: Token,
     ) -> Result<bool, i32> {
         match self.desk.send(port, request, token.encode()) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.op(token.op).stalled = false;
+                Ok(true)
+            }
             Err(libc::EAGAIN) => {
                 self.stall(token.op);
                 Ok(false)
@@ -371,7 +372,7 @@ fn must_wait(volume: &Volume, request: &Request, kind: Kind) -> bool {
 }
 
 impl Peer for Vlmcd {
-    fn request(&mut self, incoming: Incoming, request: Request) {
+    fn request(&mut self, incoming: Incoming, request: &Request) {
         self.accept(incoming, request);
         self.settle();
     }
