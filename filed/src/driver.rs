@@ -37,6 +37,8 @@ pub struct Filed {
     free: Vec<usize>,
     completions: Vec<(u64, i32, u32)>,
     in_flight: usize,
+    /// Writes among the slots.
+    ring_writes: usize,
     id: String,
 }
 
@@ -65,6 +67,7 @@ impl Filed {
             free: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS),
             in_flight: 0,
+            ring_writes: 0,
             id,
         }
     }
@@ -131,6 +134,7 @@ impl Filed {
             self.slots.push(None);
             self.slots.len() - 1
         });
+        self.ring_writes += usize::from(slot.is_write());
         self.slots[at] = Some(slot);
         self.push(at);
     }
@@ -147,9 +151,10 @@ impl Filed {
         if !spot.takes(way, slot.buf.len(), clock) {
             return false;
         }
+        let alone = self.ring_writes == 0;
         while slot.done < slot.buf.len() {
             let (memory, offset) = ((&slot.buf, slot.done), slot.offset + slot.done as u64);
-            match spot.transfer(way, &slot.object.file, memory, offset, clock) {
+            match spot.transfer(way, &slot.object.file, memory, offset, (clock, alone)) {
                 Ok(more) if more > 0 => slot.done += more,
                 // Only a read of nothing is the end of the file; a short one may be an error.
                 Ok(_) => return way == Way::Read,
@@ -200,6 +205,7 @@ impl Filed {
         };
         let slot = self.slots[at].take().expect("it was there");
         self.free.push(at);
+        self.ring_writes -= usize::from(slot.is_write());
         Some(self.finish(slot, answer))
     }
 
@@ -236,6 +242,10 @@ impl Filed {
 impl Slot {
     fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.buf.len() as u64
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write { .. })
     }
 
     /// With O_DIRECT a read ends inside a block only at the end of the file.

@@ -10,7 +10,9 @@
 //! - a call that took longer than [`SLOW_NS`] makes the next few *watched*: was the thread asleep
 //!   in the call, or was only its core given to somebody else? The first that was asleep so long is
 //!   the last one for a while: the others go to the ring, and the pause doubles as long as those
-//!   after it block again. So whoever waits for this thread waits for very few blocked calls;
+//!   after it block again. So whoever waits for this thread waits for very few blocked calls. A call
+//!   that found the ring at work does not count: it may have waited for a file that is being written
+//!   there, and would else send everything behind it for ever;
 //! - only small transfers are made here, and only on filesystems of this host, where a write ends
 //!   in the page cache and not on the network;
 //! - the memory and the open file are the caller's for the time of the call.
@@ -76,14 +78,14 @@ impl Spot {
     }
 
     /// Transfers `buf[done..]` from or to `file` at `offset`, in one call. Returns how many bytes
-    /// went, or why none did.
+    /// went, or why none did. `alone`: the ring has nothing to write.
     pub(crate) fn transfer(
         &self,
         way: Way,
         file: &OwnedFd,
         (buf, done): (&Buf, usize),
         offset: u64,
-        clock: &dyn Clock,
+        (clock, alone): (&dyn Clock, bool),
     ) -> io::Result<usize> {
         assert!(done <= buf.len(), "what is left lies in the buffer");
         let (fd, len, offset) = (file.as_raw_fd(), buf.len() - done, offset as libc::off_t);
@@ -101,7 +103,7 @@ impl Spot {
         let answer = usize::try_from(result).map_err(|_| io::Error::last_os_error());
         let end = clock.now_ns();
         let slow = end - begin >= SLOW_NS;
-        if slow && sleeps.is_some_and(|before| sleeps_of_this_thread() > before) {
+        if slow && alone && sleeps.is_some_and(|before| sleeps_of_this_thread() > before) {
             self.blocked(begin, end);
         } else if slow {
             self.watch.set(WATCHED);
@@ -225,10 +227,10 @@ mod tests {
         let clock = Slow(SimClock::default());
         let (spot, buf) = (spot(), Buf::new(512));
         let file = memfd_create(c"spot", MFdFlags::MFD_CLOEXEC).unwrap();
-        spot.transfer(Way::Write, &file, (&buf, 0), 0, &clock)
+        spot.transfer(Way::Write, &file, (&buf, 0), 0, (&clock, true))
             .unwrap();
         assert_eq!(spot.watch.get(), WATCHED, "slow, and nobody knows why");
-        spot.transfer(Way::Write, &file, (&buf, 0), 0, &clock)
+        spot.transfer(Way::Write, &file, (&buf, 0), 0, (&clock, true))
             .unwrap();
         assert_eq!(spot.pause_ns.get(), 0, "slow, but it did not sleep");
         let before = sleeps_of_this_thread();
@@ -242,10 +244,10 @@ mod tests {
         let file = OwnedFd::from(tempfile::tempfile().unwrap());
         let buf = Buf::new(6);
         buf.copy_in(0, b"abcdef");
-        let written = spot().transfer(Way::Write, &file, (&buf, 2), 10, &clock);
+        let written = spot().transfer(Way::Write, &file, (&buf, 2), 10, (&clock, true));
         assert_eq!(written.unwrap(), 4);
         let back = Buf::new(8);
-        let read = spot().transfer(Way::Read, &file, (&back, 0), 9, &clock);
+        let read = spot().transfer(Way::Read, &file, (&back, 0), 9, (&clock, true));
         assert_eq!(read.unwrap(), 5);
         assert_eq!(back.to_vec(), b"\0cdef\0\0\0");
     }

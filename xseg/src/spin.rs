@@ -5,12 +5,15 @@
 //! the whole length is tried again, because who only ever sleeps never learns that answers have
 //! become quick. It never exceeds 20 us.
 //!
-//! A spinner takes a core from whoever it waits for when there are not enough of them. It sees
-//! that by its own clock: between two looks nothing happens that takes long, so a long gap means
-//! that the core was taken away, and the spin ends at once. With a single core nobody spins.
+//! A spinner may take the core from the very one that it waits for: who rings a bell on a busy
+//! machine is often put aside for the one that it wakes. So after the first moments the core is
+//! offered to others between any two looks, which costs little when nobody wants it. And a spinner
+//! sees by its own clock that there are too many for the cores: between two looks nothing happens
+//! that takes long, so a long gap means that somebody else had the core; it looks once more and
+//! sleeps, and the next spins are short. With a single core nobody spins.
 
 use std::num::NonZero;
-use std::thread::available_parallelism;
+use std::thread::{available_parallelism, yield_now};
 
 const LENGTH_NS_MAX: u64 = 20_000;
 const LENGTH_NS_MIN: u64 = 500;
@@ -20,6 +23,9 @@ const PROBE: u32 = 16;
 
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 8;
+
+/// Before this the core is not offered to others, ns: most answers that come soon come sooner.
+const ALONE_NS: u64 = 2_000;
 
 /// Nobody looks for so long unless the core was taken away, ns.
 const GAP_NS: u64 = 50_000;
@@ -54,7 +60,7 @@ impl Spin {
             return look();
         }
         let start = now_ns();
-        let mut before = start;
+        let (mut before, mut crowded) = (start, false);
         loop {
             for _ in 0..LOOKS {
                 if look()? {
@@ -65,12 +71,15 @@ impl Spin {
                 std::hint::spin_loop();
             }
             let now = now_ns();
-            let crowded = now - before > GAP_NS;
             if crowded || now - start >= self.length_ns {
                 self.was_in_vain(crowded);
                 return Ok(false);
             }
+            crowded = now - before > GAP_NS;
             before = now;
+            if now - start >= ALONE_NS {
+                yield_now();
+            }
         }
     }
 
@@ -137,11 +146,12 @@ mod tests {
     #[test]
     fn who_loses_its_core_stops() {
         let (mut spin, at) = (spin(), Cell::new(0));
+        spin.length_ns = 10 * GAP_NS;
         let Ok(_) = spin.until(clock(&at, GAP_NS + 1), never);
         assert_eq!(
             at.get(),
-            2 * (GAP_NS + 1),
-            "one reading, and the one that saw the gap"
+            3 * (GAP_NS + 1),
+            "the gap is seen, and after one more look it is over"
         );
         assert_eq!(spin.length_ns, LENGTH_NS_MIN);
     }
