@@ -12,6 +12,8 @@ pub struct Config {
     pub lock_dir: Option<PathBuf>,
     /// `unique_str`: the owner's text in lock files, by default HOSTNAME_PORT.
     pub owner: String,
+    /// `RUN_DIR` of this node, to be found through our locks by who breaks one on this host.
+    pub run_dir: Option<PathBuf>,
     /// `direct`: O_DIRECT. Where the filesystem cannot, buffered I/O with a warning.
     pub direct: bool,
     /// `fdcache`: how many descriptors are kept open when nothing uses them.
@@ -30,6 +32,7 @@ impl Config {
             dir: dir.into(),
             lock_dir: None,
             owner: owner.into(),
+            run_dir: None,
             direct: true,
             fdcache: 512,
             pithos_migrate: false,

@@ -12,7 +12,7 @@
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
 
 use crate::layout::Place;
-use crate::process::{Mark, Registration};
+use crate::process::{MARK_LEN_MAX, Mark, Registration};
 use driver::{Detail, Errno, LockHolder, LockReply, Name, Reply};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -158,6 +158,7 @@ impl Locks {
         LockHolder {
             owner: found.owner.clone(),
             process: found.mark.as_ref().map(|mark| mark.process.clone()),
+            run_dir: found.mark.as_ref().and_then(|mark| mark.run_dir.clone()),
             ours,
             alive: found.mark.as_ref().and_then(|mark| us.sees_alive(mark)),
         }
@@ -167,6 +168,7 @@ impl Locks {
         let us = LockHolder {
             owner: self.owner.clone(),
             process: Some(self.registration.0.process.clone()),
+            run_dir: self.registration.0.run_dir.clone(),
             ours: true,
             alive: Some(true),
         };
@@ -347,7 +349,7 @@ fn set_mark(file: &File, text: &str) -> io::Result<()> {
 }
 
 fn get_mark(file: &File) -> Option<String> {
-    let mut value = [0u8; 256];
+    let mut value = [0u8; MARK_LEN_MAX];
     // SAFETY: the name is a static C string, and at most the array's length is written to it.
     let len = unsafe {
         libc::fgetxattr(

@@ -80,7 +80,7 @@ fn block_size(config: &Config, root: &OwnedFd) -> u64 {
 
 fn locks(config: &Config, block: u64) -> Result<Locks, OpenError> {
     let dir = config.lock_dir.as_ref().unwrap_or(&config.dir).clone();
-    let registration = Registration::new().map_err(|source| {
+    let registration = Registration::new(config.run_dir.clone()).map_err(|source| {
         let dir = "/proc".into();
         OpenError::Dir { dir, source }
     })?;

@@ -4,13 +4,19 @@ use driver::ProcessMark;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest text of a mark, bytes.
+pub(crate) const MARK_LEN_MAX: usize = 1024;
 
 /// One driver of one process: a process may hold several (the tests do, embedded nodes do).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) process: ProcessMark,
     pub(crate) instance: u64,
+    /// `RUN_DIR` of its node.
+    pub(crate) run_dir: Option<PathBuf>,
 }
 
 /// The drivers of this process that live.
@@ -21,7 +27,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Registration(pub(crate) Mark);
 
 impl Registration {
-    pub(crate) fn new() -> io::Result<Registration> {
+    pub(crate) fn new(run_dir: Option<PathBuf>) -> io::Result<Registration> {
         let instance = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let process = ProcessMark {
@@ -30,7 +36,11 @@ impl Registration {
             boot: boot()?,
         };
         INSTANCES.lock().insert(instance);
-        Ok(Registration(Mark { process, instance }))
+        Ok(Registration(Mark {
+            process,
+            instance,
+            run_dir,
+        }))
     }
 }
 
@@ -41,21 +51,31 @@ impl Drop for Registration {
 }
 
 impl Mark {
-    /// As it stands in the extended attribute: pid, start, boot, instance.
+    /// As it stands in the extended attribute: pid, start, boot, instance, and the rest of it is
+    /// `RUN_DIR`, if that fits.
     pub(crate) fn to_text(&self) -> String {
         let ProcessMark { pid, start, boot } = &self.process;
-        format!("{pid} {start} {boot} {}", self.instance)
+        let mut text = format!("{pid} {start} {boot} {}", self.instance);
+        let run_dir = self.run_dir.as_deref().and_then(Path::to_str);
+        if let Some(dir) = run_dir.filter(|dir| text.len() + dir.len() < MARK_LEN_MAX) {
+            text = format!("{text} {dir}");
+        }
+        text
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Mark> {
-        let mut words = text.split(' ');
+        let mut words = text.splitn(5, ' ');
         let process = ProcessMark {
             pid: words.next()?.parse().ok()?,
             start: words.next()?.parse().ok()?,
             boot: words.next()?.to_owned(),
         };
         let instance = words.next()?.parse().ok()?;
-        Some(Mark { process, instance })
+        Some(Mark {
+            process,
+            instance,
+            run_dir: words.next().map(PathBuf::from),
+        })
     }
 
     /// Whether its driver lives, as `self` sees it; `None` when it is of another host, another
@@ -108,7 +128,10 @@ mod tests {
 
     #[test]
     fn a_driver_lives_as_long_as_it_is_registered() {
-        let (one, other) = (Registration::new().unwrap(), Registration::new().unwrap());
+        let (one, other) = (
+            Registration::new(None).unwrap(),
+            Registration::new(None).unwrap(),
+        );
         let mark = other.0.clone();
         assert_eq!(Mark::from_text(&mark.to_text()), Some(mark.clone()));
         assert_eq!(one.0.sees_alive(&mark), Some(true));
@@ -117,8 +140,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_names_the_run_dir_if_that_fits() {
+        let of = |dir: &str| Registration::new(Some(dir.into())).unwrap().0.clone();
+        let mark = of("/run/archipelago of mine");
+        assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
+        let long = of(&"/x".repeat(MARK_LEN_MAX / 2));
+        let read = Mark::from_text(&long.to_text()).unwrap();
+        assert_eq!((&read.process, read.run_dir), (&long.process, None));
+    }
+
+    #[test]
     fn other_processes() {
-        let us = Registration::new().unwrap().0.clone();
+        let us = Registration::new(None).unwrap().0.clone();
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()

@@ -2,6 +2,7 @@
 
 use driver::{Detail, LockHolder};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use xseg::Name;
 use xseg::protocol::NameRequest;
 
@@ -49,6 +50,9 @@ pub struct LockReport {
     /// The process that took it, where the storage remembers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// `RUN_DIR` of its node, on its host, where the storage remembers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_dir: Option<PathBuf>,
     /// Whether that process lives, where this host can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alive: Option<bool>,
@@ -61,6 +65,7 @@ impl From<&LockHolder> for LockReport {
         LockReport {
             owner: Some(holder.owner.escape_ascii().to_string()),
             pid: holder.process.as_ref().map(|p| p.pid),
+            run_dir: holder.run_dir.clone(),
             alive: holder.alive,
             ours: holder.ours,
         }

@@ -2,6 +2,7 @@
 
 use crate::{Buf, Digest, Errno, Name, OpId};
 use std::fmt;
+use std::path::PathBuf;
 
 /// The end of one operation.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub struct LockHolder {
     pub owner: Vec<u8>,
     /// The process, where the storage remembers it.
     pub process: Option<ProcessMark>,
+    /// `RUN_DIR` of its node, where the storage remembers it: means something on its host only.
+    pub run_dir: Option<PathBuf>,
     /// Whether it is this very driver.
     pub ours: bool,
     /// Whether the process lives; `None` when it is not of this host or not known.
@@ -93,6 +96,7 @@ impl fmt::Debug for LockHolder {
         f.debug_struct("LockHolder")
             .field("owner", &format_args!("{}", self.owner.escape_ascii()))
             .field("process", &self.process)
+            .field("run_dir", &self.run_dir)
             .field("ours", &self.ours)
             .field("alive", &self.alive)
             .finish()

@@ -126,6 +126,7 @@ fn files_driver(
             dir: files.archip_dir.clone(),
             lock_dir: files.lock_dir.clone(),
             owner: role.owner(),
+            run_dir: std::path::absolute(run_dir).ok(),
             direct: files.direct,
             fdcache: files.fdcache as usize,
             pithos_migrate: files.pithos_migrate,

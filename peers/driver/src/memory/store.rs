@@ -182,6 +182,7 @@ impl MemoryStore {
 impl Held {
     fn holder(&self, asker: u64, alive: Option<bool>) -> LockHolder {
         LockHolder {
+            run_dir: None,
             owner: self.owner.clone(),
             process: None,
             ours: self.instance == asker,
