@@ -4,12 +4,18 @@
 //! - [`golden`]: the trees that the original wrote, nodes over them, and what was done to them;
 //! - [`real`]: a node of real processes, in a folder of its own;
 //! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
-//! - [`stepper`]: stops a process at one of its instructions;
-//! - [`windows`]: in which windows of a request's life a process was when it was killed.
+//! - [`straight`]: what a verifier wrote, compared with the files themselves;
+//! - [`stopper`]: stops a process in the midst of what it does;
+//! - [`windows`]: in which windows of a request's life a process was when it was killed;
+//! - [`ending`]: whether its ring had ended before its successor began;
+//! - [`slow`]: a slow disk for chosen processes.
 
+pub mod ending;
 pub mod golden;
 pub mod real;
 pub mod sim;
-pub mod stepper;
+pub mod slow;
+pub mod stopper;
+pub mod straight;
 pub mod verifier;
 pub mod windows;

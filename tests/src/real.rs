@@ -25,6 +25,12 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// The state letter of a process (`Z`: dead and not buried yet); `None` when there is none.
+pub fn state_of(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// A node; ended when dropped, whatever happens.
 pub struct RealNode {
     dir: TempDir,
@@ -107,6 +113,20 @@ impl RealNode {
 
     /// Stops the node in good order.
     pub fn stop(mut self) -> io::Result<std::process::ExitStatus> {
+        self.end()
+    }
+
+    /// The same, and hands out its folder, to look at what it left.
+    pub fn stop_and_keep(mut self) -> io::Result<TempDir> {
+        let status = self.end()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("the node stopped with {status}")));
+        }
+        let elsewhere = tempfile::tempdir()?;
+        Ok(std::mem::replace(&mut self.dir, elsewhere))
+    }
+
+    fn end(&mut self) -> io::Result<std::process::ExitStatus> {
         let pid = nix::unistd::Pid::from_raw(self.supervisor_pid());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
         self.supervisor.wait()

@@ -1,6 +1,6 @@
 //! Leases and fences: which data writes may still start, and which fences still wait.
 
-use runtime::tag::LEASE_NS;
+use runtime::LeaseTerm;
 use std::collections::HashMap;
 use xseg::Incoming;
 
@@ -9,6 +9,7 @@ use xseg::Incoming;
 pub(crate) struct Fences {
     /// Leases older than this instance are refused: its predecessor's fences are not known.
     floor: u64,
+    term: LeaseTerm,
     oldest: HashMap<u32, u64>,
     waiting: Vec<Waiting>,
 }
@@ -21,10 +22,11 @@ struct Waiting {
 }
 
 impl Fences {
-    /// An instance that starts at `now`, ns.
-    pub(crate) fn new(now: u64) -> Fences {
+    /// An instance that starts at `now`, ns; leases last for `term`.
+    pub(crate) fn new(now: u64, term: LeaseTerm) -> Fences {
         Fences {
             floor: now,
+            term,
             oldest: HashMap::new(),
             waiting: Vec::new(),
         }
@@ -36,7 +38,7 @@ impl Fences {
             return true;
         }
         lease >= self.floor
-            && lease.saturating_add(LEASE_NS) >= now
+            && self.term.end(lease) >= now
             && self.oldest.get(&tag).is_none_or(|&oldest| lease >= oldest)
     }
 
@@ -80,11 +82,12 @@ mod tests {
 
     #[test]
     fn a_lease_is_good_only_between_start_and_age() {
-        let fences = Fences::new(100);
+        let term = LeaseTerm::from_secs(2);
+        let fences = Fences::new(100, term);
         assert!(!fences.admits(1, 99, 100));
         assert!(fences.admits(1, 100, 100));
-        assert!(fences.admits(1, 100, 100 + LEASE_NS));
-        assert!(!fences.admits(1, 100, 101 + LEASE_NS));
+        assert!(fences.admits(1, 100, 100 + 2_000_000_000));
+        assert!(!fences.admits(1, 100, 101 + 2_000_000_000));
         assert!(fences.admits(0, 0, 1), "a direct write knows no lease");
     }
 }

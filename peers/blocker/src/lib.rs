@@ -10,7 +10,7 @@
 //!   lengths that fit.
 //! - Each request is answered exactly once, after nothing of it can land any more.
 //! - A data write that names a lease is submitted only if the lease is younger than this
-//!   instance, than every fence of its tag, and than [`runtime::tag::LEASE_NS`].
+//!   instance, than every fence of its tag, and than [`runtime::LeaseTerm`].
 //! - A map write under a lock is submitted only while the lock file is still there.
 //! - A client's own write (public region) is durable when answered; only peers may ask for less.
 //!

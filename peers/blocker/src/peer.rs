@@ -6,7 +6,7 @@ use crate::reply;
 use crate::waiters::{RETRY_NS, Waiters};
 use driver::{Done, Driver, HashAlgorithm, Op, OpId, Tag};
 use reactor::{Env, Executor, Timers};
-use runtime::{Desk, Peer, volume_tag};
+use runtime::{Desk, LeaseTerm, Peer, volume_tag};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use xseg::protocol::{Operation, flags};
@@ -22,6 +22,8 @@ pub struct Settings {
     pub nr_ops: usize,
     /// How HASH hashes.
     pub hash_algorithm: HashAlgorithm,
+    /// How long a lease is good for.
+    pub lease_term: LeaseTerm,
 }
 
 /// What is with the driver.
@@ -91,7 +93,7 @@ impl Blocker {
             })
             .into();
         let nr_ops = settings.nr_ops.max(1);
-        let fences = Fences::new(env.clock.now_ns());
+        let fences = Fences::new(env.clock.now_ns(), settings.lease_term);
         Blocker {
             settings,
             desk,

@@ -15,6 +15,7 @@ pub(crate) fn relations(ini: &Ini, config: &NodeConfig) -> Result<(), ConfigErro
         references(ini, config, role)?;
         process_name(ini, config, role)?;
         same_hash(ini, config, role)?;
+        same_lease(ini, config, role)?;
     }
     Ok(())
 }
@@ -99,23 +100,39 @@ fn process_name(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), Confi
 
 /// HASH names maps by content: two blockers that disagree would name one content twice.
 fn same_hash(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), ConfigError> {
-    let Some(hash) = role.kind.hash_algorithm() else {
+    same(
+        ini,
+        config,
+        role,
+        "hash_algorithm",
+        RoleKind::hash_algorithm,
+    )
+}
+
+/// One lease is checked by all: a blocker with a shorter one would refuse what vlmcd thinks good.
+fn same_lease(ini: &Ini, config: &NodeConfig, role: &Role) -> Result<(), ConfigError> {
+    same(ini, config, role, "lock_ttl", RoleKind::lock_ttl_s)
+}
+
+/// All blockers must have the same `key`.
+fn same<T: PartialEq>(
+    ini: &Ini,
+    config: &NodeConfig,
+    role: &Role,
+    key: &str,
+    of: fn(&RoleKind) -> Option<T>,
+) -> Result<(), ConfigError> {
+    let Some(ours) = of(&role.kind) else {
         return Ok(());
     };
-    let mut blockers = config
-        .roles
-        .iter()
-        .filter_map(|r| Some((r, r.kind.hash_algorithm()?)));
-    let Some((other, _)) = blockers.find(|(_, other)| *other != hash) else {
+    let differs = |other: &&Role| of(&other.kind).is_some_and(|theirs| theirs != ours);
+    let Some(other) = config.roles.iter().find(differs) else {
         return Ok(());
     };
     let message = format!(
-        "{} has another hash_algorithm; all blockers need the same",
+        "{} has another {key}; all blockers need the same",
         other.name
     );
-    Err(ConfigError::new(
-        ErrorKind::Conflict,
-        ini.place(&role.name, "hash_algorithm"),
-        message,
-    ))
+    let place = ini.place(&role.name, key);
+    Err(ConfigError::new(ErrorKind::Conflict, place, message))
 }

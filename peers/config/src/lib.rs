@@ -37,6 +37,9 @@ pub use account::Caller;
 pub use error::{ConfigError, ErrorKind, Place, Warning};
 pub use node::{Archipelago, Endpoint, NodeConfig, Process, Xseg};
 pub use ports::{PortNo, PortRange};
-pub use role::{FileBlocker, HashAlgorithm, Mapperd, Poold, RadosBlocker, Role, RoleKind, Vlmcd};
+pub use role::{
+    FileBlocker, HashAlgorithm, LOCK_TTL_S_DEFAULT, Mapperd, Poold, RadosBlocker, Role, RoleKind,
+    Vlmcd,
+};
 pub use sample::{SampleParams, sample_config};
 pub use segment::{SegmentSpec, SegmentType};

@@ -213,7 +213,7 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
             &mut warnings,
         )?);
     }
-    tell_how_blockers_hash(&mut roles);
+    tell_what_blockers_say(&mut roles);
     let vtool = ports.read(&xseg_section, "vtool_start", "vtool_end")?;
     for section in [&main, &xseg_section, &peers] {
         warnings.extend(section.unknown_keys());
@@ -228,14 +228,22 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
     })
 }
 
-/// Mapperd combines hashes that the blockers make, so it must hash as they do.
-fn tell_how_blockers_hash(roles: &mut [Role]) {
-    let Some(hash) = roles.iter().find_map(|role| role.kind.hash_algorithm()) else {
+/// Mapperd combines hashes that the blockers make, so it must hash as they do; and whoever gives a
+/// lease, uses it or checks it must know how long it lasts.
+fn tell_what_blockers_say(roles: &mut [Role]) {
+    let hash = roles.iter().find_map(|role| role.kind.hash_algorithm());
+    let ttl = roles.iter().find_map(|role| role.kind.lock_ttl_s());
+    let (Some(hash), Some(ttl)) = (hash, ttl) else {
         return;
     };
     for role in roles {
-        if let RoleKind::Mapperd(mapperd) = &mut role.kind {
-            mapperd.hash_algorithm = hash;
+        match &mut role.kind {
+            RoleKind::Mapperd(mapperd) => {
+                mapperd.hash_algorithm = hash;
+                mapperd.lock_ttl_s = ttl;
+            }
+            RoleKind::Vlmcd(vlmcd) => vlmcd.lock_ttl_s = ttl,
+            _ => {}
         }
     }
 }

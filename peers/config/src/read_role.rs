@@ -152,6 +152,7 @@ fn mapperd(section: &Section<'_>) -> Result<Mapperd, ConfigError> {
         map_version: section.int("map_version")?.unwrap_or(MAP_VERSION),
         // Its own section says nothing of it; the blockers' do, and are read besides.
         hash_algorithm: HashAlgorithm::default(),
+        lock_ttl_s: LOCK_TTL_S_DEFAULT,
     })
 }
 
@@ -160,6 +161,8 @@ fn vlmcd(section: &Section<'_>) -> Result<Vlmcd, ConfigError> {
         blocker_port: section.port("blocker_port")?,
         mapper_port: section.port("mapper_port")?,
         write_through: section.boolean("write_through")?.unwrap_or(false),
+        // As for mapperd.
+        lock_ttl_s: LOCK_TTL_S_DEFAULT,
     })
 }
 

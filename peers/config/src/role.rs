@@ -84,7 +84,9 @@ pub struct FileBlocker {
     pub nr_threads: u32,
     /// `hash_algorithm`: what HASH names a map by; equal in all blockers of a storage.
     pub hash_algorithm: HashAlgorithm,
-    /// `lock_ttl`: read and checked, and used by nobody yet: a lease lasts 30 s.
+    /// `lock_ttl`: how many seconds a lease is good for, after which vlmcd asks mapperd again; when
+    /// nobody looked at a volume's lock for half of it, mapperd does before it gives a new one.
+    /// Equal in all blockers of a node.
     pub lock_ttl_s: u32,
 }
 
@@ -101,7 +103,7 @@ pub struct RadosBlocker {
     pub nr_threads: u32,
     /// `hash_algorithm`: what HASH names a map by; equal in all blockers of a storage.
     pub hash_algorithm: HashAlgorithm,
-    /// `lock_ttl`: read and checked, and used by nobody yet: a lease lasts 30 s.
+    /// `lock_ttl`: how many seconds a lease is good for; equal in all blockers of a node.
     pub lock_ttl_s: u32,
 }
 
@@ -116,6 +118,8 @@ pub struct Mapperd {
     pub map_version: u32,
     /// How HASH hashes: what the blockers' sections say, which is the same in all of them.
     pub hash_algorithm: HashAlgorithm,
+    /// How many seconds a lease is good for: what the blockers' sections say (`lock_ttl`).
+    pub lock_ttl_s: u32,
 }
 
 /// The keys of a `vlmcd`.
@@ -127,6 +131,8 @@ pub struct Vlmcd {
     pub mapper_port: PortNo,
     /// `write_through`: a write is durable when it is answered, not only after a flush.
     pub write_through: bool,
+    /// How many seconds a lease is good for: what the blockers' sections say (`lock_ttl`).
+    pub lock_ttl_s: u32,
 }
 
 /// The keys of a `poold`.
@@ -193,6 +199,15 @@ impl RoleKind {
             _ => None,
         }
     }
+
+    /// How many seconds a lease is good for, of a blocker.
+    pub fn lock_ttl_s(&self) -> Option<u32> {
+        match self {
+            RoleKind::FileBlocker(filed) => Some(filed.lock_ttl_s),
+            RoleKind::RadosBlocker(radosd) => Some(radosd.lock_ttl_s),
+            _ => None,
+        }
+    }
 }
 
 impl Role {
@@ -230,7 +245,8 @@ impl Role {
             RoleKind::FileBlocker(filed) => filed.check(&self.name, self.nr_ops),
             RoleKind::RadosBlocker(radosd) => check_ttl(radosd.lock_ttl_s),
             RoleKind::Mapperd(mapperd) => mapperd.check(),
-            RoleKind::Vlmcd(_) | RoleKind::Poold(_) => Ok(()),
+            RoleKind::Vlmcd(vlmcd) => check_ttl(vlmcd.lock_ttl_s),
+            RoleKind::Poold(_) => Ok(()),
         }
     }
 
@@ -291,7 +307,7 @@ impl FileBlocker {
 impl Mapperd {
     fn check(&self) -> Result<(), Fault> {
         if self.map_version == MAP_VERSION {
-            return Ok(());
+            return check_ttl(self.lock_ttl_s);
         }
         let message = format!("only maps of version {MAP_VERSION} are written");
         Err(Fault::new(ErrorKind::OutOfRange, "map_version", message))

@@ -166,6 +166,28 @@ fn within(section: &str, from: &str, to: &str) -> String {
     format!("{before}[{section}]{}", after.replacen(from, to, 1))
 }
 
+/// What the blockers' sections say of leases is told to those who give and use them.
+#[test]
+fn the_lease_of_the_blockers_is_everybodys() {
+    let folder = Folder::new();
+    let text = with("direct = False", "direct = False\nlock_ttl = 10").replacen(
+        "fdcache: 512",
+        "fdcache: 512\nlock_ttl: 10",
+        1,
+    );
+    let told = |text: &str| {
+        let roles = folder.parse(text).unwrap().roles;
+        let told = roles.iter().filter_map(|role| match &role.kind {
+            RoleKind::Mapperd(mapperd) => Some(mapperd.lock_ttl_s),
+            RoleKind::Vlmcd(vlmcd) => Some(vlmcd.lock_ttl_s),
+            other => other.lock_ttl_s(),
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&text), [10; 4]);
+    assert_eq!(told(OLD), [30; 4]);
+}
+
 #[test]
 fn every_error_names_file_section_and_key() {
     use ErrorKind::*;
@@ -392,6 +414,18 @@ fn every_error_names_file_section_and_key() {
             OutOfRange,
             "[blockerm] lock_ttl",
             "1 to 3600 seconds",
+        ),
+        (
+            with("direct = False", "lock_ttl = 3601"),
+            OutOfRange,
+            "[blockerm] lock_ttl",
+            "1 to 3600 seconds",
+        ),
+        (
+            with("direct = False", "lock_ttl = 10"),
+            Conflict,
+            "[blockerb] lock_ttl",
+            "blockerm has another",
         ),
         (
             with("direct = False", "hash_algorithm = blake2b256"),

@@ -3,7 +3,7 @@
 use crate::volume::Table;
 use reactor::sync::{Notify, Semaphore};
 use reactor::{Env, Executor, Timers};
-use runtime::Desk;
+use runtime::{Desk, LeaseTerm};
 use std::cell::Cell;
 use std::rc::Rc;
 use xseg::protocol::PortNo;
@@ -19,6 +19,8 @@ pub struct Config {
     pub map_version: u32,
     /// Requests that are worked on at once; further ones wait.
     pub nr_ops: usize,
+    /// How long a lease is good for; half of it without a look at the lock, and there is no new one.
+    pub lease_term: LeaseTerm,
 }
 
 /// How HASH combines the hashes of blocks.

@@ -18,7 +18,6 @@ use crate::map::Map;
 use crate::naming::wire;
 use crate::volume::Volume;
 use mapfile::{Header, Version, VolumeName};
-use runtime::tag::LEASE_NS;
 
 impl Job {
     /// Makes `volume`, which this request has alone, held and its map loaded. True: this call took
@@ -213,7 +212,7 @@ impl Job {
     /// Makes sure that the lock still is ours, if nobody looked for half a lease.
     pub(crate) async fn confirm_lock(&self, volume: &Volume) -> Result<()> {
         let now = self.core.now_ns();
-        if now.saturating_sub(volume.checked_ns()) <= LEASE_NS / 2 {
+        if now.saturating_sub(volume.checked_ns()) <= self.core.config.lease_term.ns() / 2 {
             return Ok(());
         }
         match self.sync_and_note(volume).await {

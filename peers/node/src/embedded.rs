@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::process::seat_role;
 use crate::roles;
 use client::{Client, Ports};
-use config::{HashAlgorithm, PortNo, PortRange, Role, RoleKind};
+use config::{HashAlgorithm, LOCK_TTL_S_DEFAULT, PortNo, PortRange, Role, RoleKind};
 use driver::{MemoryDriver, MemoryStore};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use runtime::Desk;
@@ -184,6 +184,7 @@ fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
         let peer = roles::blocker(
             &role,
             HashAlgorithm::Sha256,
+            LOCK_TTL_S_DEFAULT,
             desk.clone(),
             driver,
             engine.reactor(),
@@ -196,6 +197,7 @@ fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
         blockerm_port: PortNo(PORTS.blockerm),
         map_version: 2,
         hash_algorithm: HashAlgorithm::Sha256,
+        lock_ttl_s: LOCK_TTL_S_DEFAULT,
     };
     for (name, port, kind) in [
         ("mapperd", PORTS.mapperd, RoleKind::Mapperd(maps)),
@@ -213,6 +215,7 @@ fn composer() -> config::Vlmcd {
         blocker_port: PortNo(PORTS.blockerb),
         mapper_port: PortNo(PORTS.mapperd),
         write_through: false,
+        lock_ttl_s: LOCK_TTL_S_DEFAULT,
     }
 }
 

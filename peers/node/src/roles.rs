@@ -4,7 +4,7 @@ use config::{FileBlocker, Role, RoleKind};
 use driver::{Driver, HashAlgorithm};
 use filed::{DrainLock, Filed};
 use reactor::Reactor;
-use runtime::{Desk, Peer};
+use runtime::{Desk, LeaseTerm, Peer};
 use std::path::Path;
 
 /// Why a role can't be had.
@@ -40,7 +40,8 @@ pub fn make(
     Ok(match &role.kind {
         RoleKind::FileBlocker(files) => {
             let driver = files_driver(role, files, reactor, run_dir)?;
-            Box::new(blocker(role, files.hash_algorithm, desk, driver, reactor))
+            let (hash, ttl) = (files.hash_algorithm, files.lock_ttl_s);
+            Box::new(blocker(role, hash, ttl, desk, driver, reactor))
         }
         RoleKind::Mapperd(maps) => Box::new(mapper(role, maps, desk, reactor)),
         RoleKind::Vlmcd(volumes) => Box::new(composer(role, volumes, desk, reactor)),
@@ -61,10 +62,11 @@ pub fn make(
     })
 }
 
-/// A blocker over any driver.
+/// A blocker over any driver; leases are good for `lock_ttl_s` seconds.
 pub fn blocker(
     role: &Role,
     algorithm: config::HashAlgorithm,
+    lock_ttl_s: u32,
     desk: Desk,
     driver: Box<dyn Driver>,
     reactor: &Reactor,
@@ -73,6 +75,7 @@ pub fn blocker(
         role: role.name.clone(),
         nr_ops: role.nr_ops as usize,
         hash_algorithm: hash_algorithm(algorithm),
+        lease_term: LeaseTerm::from_secs(lock_ttl_s),
     };
     blocker::Blocker::new(
         settings,
@@ -97,6 +100,7 @@ fn composer(role: &Role, volumes: &config::Vlmcd, desk: Desk, reactor: &Reactor)
         blocker_port: volumes.blocker_port.0,
         nr_ops: role.nr_ops as usize,
         write_through: volumes.write_through,
+        lease_term: LeaseTerm::from_secs(volumes.lock_ttl_s),
     };
     vlmcd::Vlmcd::new(settings, desk, reactor.env.clone())
 }
@@ -157,6 +161,7 @@ fn mapper(role: &Role, maps: &config::Mapperd, desk: Desk, reactor: &Reactor) ->
         nr_ops: role.nr_ops as usize,
         blockerm_port: maps.blockerm_port.0,
         blockerb_port: maps.blockerb_port.0,
+        lease_term: LeaseTerm::from_secs(maps.lock_ttl_s),
     };
     let mapper = mapperd::Mapperd::new(
         settings,

@@ -14,4 +14,4 @@ pub mod tag;
 pub use desk::{Desk, Scratch};
 pub use host::Host;
 pub use peer::Peer;
-pub use tag::volume_tag;
+pub use tag::{LeaseTerm, volume_tag};

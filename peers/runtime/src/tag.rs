@@ -7,13 +7,34 @@
 //! A lease is the moment (ns of the boot clock, or of the simulation) at which mapperd gave a
 //! mapping away. A fence says "none older than T"; a blocker that has just started refuses every
 //! lease older than itself, because it does not know which fences its predecessor held. So a
-//! fence never has to survive anybody's death. A lease also ages: after [`LEASE_NS`] it must be
+//! fence never has to survive anybody's death. A lease also ages: after its [`LeaseTerm`] it must be
 //! asked for again, and mapperd looks at the volume's lock before it gives a new one.
 
 use xseg::Name;
 
-/// How long a lease is good for, ns.
-pub const LEASE_NS: u64 = 30_000_000_000;
+/// How long a lease is good for: the same in all peers of a node, as `lock_ttl` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeaseTerm(u64);
+
+impl LeaseTerm {
+    /// Half a minute, when nothing else is said.
+    pub const DEFAULT: LeaseTerm = LeaseTerm::from_secs(30);
+
+    /// So many seconds.
+    pub const fn from_secs(seconds: u32) -> LeaseTerm {
+        LeaseTerm(seconds as u64 * 1_000_000_000)
+    }
+
+    /// Its length, ns.
+    pub const fn ns(self) -> u64 {
+        self.0
+    }
+
+    /// The last moment, ns, of a lease that was given at `lease`.
+    pub const fn end(self, lease: u64) -> u64 {
+        lease.saturating_add(self.0)
+    }
+}
 
 /// The tag of a volume, never 0 (FNV-1a, folded).
 pub fn volume_tag(volume: &Name) -> u32 {

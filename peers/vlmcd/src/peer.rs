@@ -3,7 +3,7 @@
 use crate::op::{Op, Stage, Token};
 use crate::volume::Volume;
 use reactor::Env;
-use runtime::{Desk, Peer};
+use runtime::{Desk, LeaseTerm, Peer};
 use std::collections::{HashMap, VecDeque};
 use xseg::protocol::{Operation, PortNo, flags};
 use xseg::{Answer, Incoming, Name, Request};
@@ -19,6 +19,8 @@ pub struct Settings {
     pub nr_ops: usize,
     /// Every write is durable when answered.
     pub write_through: bool,
+    /// How long a lease is good for.
+    pub lease_term: LeaseTerm,
 }
 
 /// What STATUS shows.
@@ -97,7 +99,7 @@ impl Vlmcd {
             self.volumes.push(None);
             self.volumes.len() - 1
         });
-        self.volumes[at] = Some(Volume::new(*name));
+        self.volumes[at] = Some(Volume::new(*name, self.settings.lease_term));
         self.names.insert(*name, at);
         at
     }

@@ -1,8 +1,7 @@
 //! A volume's record: what is known of it, who works on it, who waits.
 
 use crate::blockmap::BlockMap;
-use runtime::tag::LEASE_NS;
-use runtime::volume_tag;
+use runtime::{LeaseTerm, volume_tag};
 use std::collections::VecDeque;
 use std::ops::Range;
 use xseg::{Answer, Incoming, Name, Request};
@@ -14,6 +13,7 @@ pub(crate) struct Volume {
     pub(crate) tag: u32,
     /// The lease under which `map` is known, 0 for none.
     pub(crate) lease: u64,
+    term: LeaseTerm,
     /// The newest lease of which anything was learnt, as long as this record lives.
     newest: u64,
     /// Bytes; known under a lease.
@@ -40,11 +40,12 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    pub(crate) fn new(name: Name) -> Volume {
+    pub(crate) fn new(name: Name, term: LeaseTerm) -> Volume {
         Volume {
             name,
             tag: volume_tag(&name),
             lease: 0,
+            term,
             newest: 0,
             size: 0,
             block_size: 0,
@@ -90,7 +91,7 @@ impl Volume {
 
     /// Whether what is kept of the map may still be used.
     pub(crate) fn lease_is_good(&self, now: u64) -> bool {
-        self.lease != 0 && self.lease.saturating_add(LEASE_NS) > now
+        self.lease != 0 && self.term.end(self.lease) > now
     }
 
     /// Drops what is known of the map.
@@ -128,9 +129,11 @@ impl Volume {
 mod tests {
     use super::*;
 
+    const TERM: LeaseTerm = LeaseTerm::from_secs(2);
+
     #[test]
     fn writes_that_touch_do_not_overlap() {
-        let mut volume = Volume::new(Name::try_from("volume").unwrap());
+        let mut volume = Volume::new(Name::try_from("volume").unwrap(), TERM);
         volume.write_starts(1, 4096..8192);
         assert!(!volume.overlaps(&(0..4096)));
         assert!(!volume.overlaps(&(8192..9000)));
@@ -145,7 +148,7 @@ mod tests {
     /// though the snapshot shares it by now.
     #[test]
     fn the_oldest_lease_counts() {
-        let mut volume = Volume::new(Name::try_from("volume").unwrap());
+        let mut volume = Volume::new(Name::try_from("volume").unwrap(), TERM);
         let answer = |lease| Answer {
             lease,
             block_size: 4096,
@@ -154,19 +157,17 @@ mod tests {
         assert!(volume.lease_granted(&answer(10), 10));
         assert!(volume.lease_granted(&answer(12), 12));
         assert_eq!(volume.lease, 10);
-        assert!(volume.lease_granted(&answer(11 + LEASE_NS), 11 + LEASE_NS));
-        assert_eq!(
-            volume.lease,
-            11 + LEASE_NS,
-            "an aged lease takes its blocks along"
-        );
+        let aged = TERM.end(10);
+        assert!(volume.lease_is_good(aged - 1));
+        assert!(volume.lease_granted(&answer(aged), aged));
+        assert_eq!(volume.lease, aged, "an aged lease takes its blocks along");
     }
 
     /// A MAPR's answer that was overtaken by a copy-up's was learnt last, and reads went to the
     /// object of before the copy-up.
     #[test]
     fn an_overtaken_answer_is_not_learnt() {
-        let mut volume = Volume::new(Name::try_from("volume").unwrap());
+        let mut volume = Volume::new(Name::try_from("volume").unwrap(), TERM);
         let answer = |lease| Answer {
             lease,
             block_size: 4096,

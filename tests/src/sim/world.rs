@@ -5,7 +5,7 @@ use driver::{Faults, HashAlgorithm, MemoryDriver, MemoryStore};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reactor::{Env, Executor, SimClock, Timers};
-use runtime::{Desk, Host, Peer};
+use runtime::{Desk, Host, LeaseTerm, Peer};
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -131,6 +131,7 @@ impl World {
                     blockerm_port: PORTS.blockerm,
                     blockerb_port: PORTS.blockerb,
                     map_version: 2,
+                    lease_term: LeaseTerm::DEFAULT,
                 };
                 return Box::new(mapperd::Mapperd::new(
                     config,
@@ -146,6 +147,7 @@ impl World {
                     blocker_port: PORTS.blockerb,
                     nr_ops: NR_OPS,
                     write_through: false,
+                    lease_term: LeaseTerm::DEFAULT,
                 };
                 return Box::new(vlmcd::Vlmcd::new(settings, desk, self.env.clone()));
             }
@@ -163,6 +165,7 @@ impl World {
             role: role.into(),
             nr_ops: NR_OPS,
             hash_algorithm: HashAlgorithm::Sha256,
+            lease_term: LeaseTerm::DEFAULT,
         };
         let (timers, executor) = (timers.clone(), executor.clone());
         Box::new(blocker::Blocker::new(

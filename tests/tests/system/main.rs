@@ -3,5 +3,6 @@
 mod embedded;
 mod golden;
 mod kills;
+mod lease;
 mod simulation;
 mod trouble;

@@ -13,13 +13,22 @@ const SIZE: usize = 8 << 20;
 
 /// Runs a tool for at most a minute; it must succeed. `None`, with a line: it is not installed.
 pub(crate) fn run(tool: &str, arguments: &[&str]) -> Option<String> {
-    let output = output(tool, arguments)?;
+    run_within(60, tool, arguments)
+}
+
+/// The same for at most so many seconds.
+pub(crate) fn run_within(seconds: u64, tool: &str, arguments: &[&str]) -> Option<String> {
+    let output = output_within(seconds, tool, arguments)?;
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{tool} {arguments:?}: {out}{err}");
     Some(out)
 }
 
 fn output(tool: &str, arguments: &[&str]) -> Option<Output> {
+    output_within(60, tool, arguments)
+}
+
+fn output_within(seconds: u64, tool: &str, arguments: &[&str]) -> Option<Output> {
     let found =
         std::env::split_paths(&std::env::var_os("PATH")?).any(|dir| dir.join(tool).exists());
     if !found {
@@ -27,7 +36,7 @@ fn output(tool: &str, arguments: &[&str]) -> Option<Output> {
         return None;
     }
     let command = Command::new("timeout")
-        .args(["60", tool])
+        .args([&seconds.to_string(), tool])
         .args(arguments)
         .output();
     Some(command.expect("coreutils' timeout runs"))

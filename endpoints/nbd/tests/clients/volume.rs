@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::node_lab::Lab;
-use crate::tools::run;
+use crate::tools::{run, run_within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_archip-nbd");
 const SIZE: usize = 32 << 20;
@@ -116,6 +116,60 @@ fn a_volume_is_written_read_trimmed_and_mapped_again() {
     let again = Mapped::new(&lab);
     assert!(content(&lab, &again.uri) == bytes);
     again.unmap(&lab);
+}
+
+/// fio keeps 32 requests under way and reads back what it wrote, all the time; a few seconds long,
+/// or as many as `ARCHIPELAGO_NBD_SECONDS` says. The milestone's run is a minute.
+#[test]
+fn fio_verifies_a_volume_at_depth_32() {
+    let seconds = std::env::var("ARCHIPELAGO_NBD_SECONDS");
+    let seconds: u64 = seconds.map_or(3, |text| text.parse().expect("a number of seconds"));
+    let lab = Lab::start();
+    lab.create("volume", SIZE as u64);
+    let mapped = Mapped::new(&lab);
+    let (uri, runtime) = (
+        format!("--uri={}", mapped.uri),
+        format!("--runtime={seconds}"),
+    );
+    let arguments = [
+        "--name=verify",
+        "--ioengine=nbd",
+        &uri,
+        "--rw=randwrite",
+        "--bsrange=4k-64k",
+        "--size=32M",
+        "--iodepth=32",
+        "--time_based",
+        &runtime,
+        "--verify=crc32c",
+        "--verify_backlog=256",
+        "--verify_fatal=1",
+        "--fsync=256",
+        "--verify_state_save=0",
+        "--output-format=json",
+    ];
+    if let Some(said) = run_within(seconds + 60, "fio", &arguments) {
+        // Its engine says besides that it is connected.
+        let json = said.find('{').map_or("", |at| &said[at..]);
+        let said: serde_json::Value = serde_json::from_str(json).expect(&said);
+        let job = &said["jobs"][0];
+        let (wrote, verified) = (&job["write"]["total_ios"], &job["read"]["total_ios"]);
+        let (error, took) = (&job["error"], &job["job_runtime"]);
+        let mib = |way: &str| job[way]["io_kbytes"].as_u64().unwrap_or(0) >> 10;
+        println!(
+            "fio at depth 32, {took} ms: error {error}, {wrote} writes ({} MiB), \
+             {verified} reads to verify them ({} MiB)",
+            mib("write"),
+            mib("read")
+        );
+        assert_eq!(error, 0);
+        assert!(
+            wrote.as_u64() > Some(0) && verified.as_u64() > Some(0),
+            "{job}"
+        );
+        assert!(took.as_u64() >= Some(seconds * 1000), "{job}");
+    }
+    mapped.unmap(&lab);
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub(super) struct Filed {
     /// What HASH names a map by: sha256, blake2s256 or blake2b256
     #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
     pub(super) hash_algorithm: HashAlgorithm,
-    /// Accepted; a lease lasts 30 seconds whatever it says
+    /// How long a lease is good for; the same in all peers of a node
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
     pub(super) lock_ttl: u32,
 }
@@ -143,7 +143,7 @@ pub(super) struct Radosd {
     /// What HASH names a map by: sha256, blake2s256 or blake2b256
     #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
     pub(super) hash_algorithm: HashAlgorithm,
-    /// Accepted; a lease lasts 30 seconds whatever it says
+    /// How long a lease is good for; the same in all peers of a node
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
     pub(super) lock_ttl: u32,
 }
@@ -166,6 +166,9 @@ pub(super) struct Mapperd {
     /// How the blockers hash: sha256 or blake2b256
     #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = hash_algorithm)]
     pub(super) hash_algorithm: HashAlgorithm,
+    /// How long a lease is good for; the same in all peers of a node
+    #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
+    pub(super) lock_ttl: u32,
 }
 
 /// Serves volumes to clients.
@@ -183,6 +186,9 @@ pub(super) struct Vlmcd {
     /// Make each write durable before it is answered
     #[arg(long)]
     pub(super) write_through: bool,
+    /// How long a lease is good for; the same in all peers of a node
+    #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TTL_S_DEFAULT)]
+    pub(super) lock_ttl: u32,
 }
 
 /// Lends port numbers to clients.

@@ -281,17 +281,23 @@ fn kinds() -> impl Strategy<Value = RoleKind> {
                 })
             }
         ),
-        any::<(u32, u32)>().prop_map(|(b, m)| RoleKind::Mapperd(crate::Mapperd {
-            blockerb_port: PortNo(b),
-            blockerm_port: PortNo(m),
-            map_version: 2,
-            hash_algorithm: HashAlgorithm::Blake2b256,
-        })),
-        any::<(u32, u32, bool)>().prop_map(|(b, m, write_through)| RoleKind::Vlmcd(crate::Vlmcd {
-            blocker_port: PortNo(b),
-            mapper_port: PortNo(m),
-            write_through,
-        })),
+        (any::<(u32, u32)>(), 1u32..=3600).prop_map(|((b, m), lock_ttl_s)| RoleKind::Mapperd(
+            crate::Mapperd {
+                blockerb_port: PortNo(b),
+                blockerm_port: PortNo(m),
+                map_version: 2,
+                hash_algorithm: HashAlgorithm::Blake2b256,
+                lock_ttl_s,
+            }
+        )),
+        (any::<(u32, u32, bool)>(), 1u32..=3600).prop_map(|((b, m, write_through), lock_ttl_s)| {
+            RoleKind::Vlmcd(crate::Vlmcd {
+                blocker_port: PortNo(b),
+                mapper_port: PortNo(m),
+                write_through,
+                lock_ttl_s,
+            })
+        }),
     ]
 }
 

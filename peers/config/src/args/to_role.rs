@@ -56,6 +56,7 @@ impl TryFrom<Mapperd> for PeerCommand {
             blockerm_port: PortNo(options.blockerm_port),
             map_version: options.map_version,
             hash_algorithm: options.hash_algorithm,
+            lock_ttl_s: options.lock_ttl,
         };
         command(options.common, RoleKind::Mapperd(mapperd))
     }
@@ -69,6 +70,7 @@ impl TryFrom<Vlmcd> for PeerCommand {
             blocker_port: PortNo(options.blockerb_port),
             mapper_port: PortNo(options.mapper_port),
             write_through: options.write_through,
+            lock_ttl_s: options.lock_ttl,
         };
         command(options.common, RoleKind::Vlmcd(vlmcd))
     }

@@ -29,12 +29,13 @@ pub fn command_line(role: &Role, generic: &Generic) -> Vec<OsString> {
             line.value("-mbp", mapperd.blockerm_port);
             line.value("-bp", mapperd.blockerb_port);
             line.unless_default("--map-version", mapperd.map_version, MAP_VERSION);
-            hash_option(&mut line, mapperd.hash_algorithm);
+            blocker_options(&mut line, mapperd.hash_algorithm, mapperd.lock_ttl_s);
         }
         RoleKind::Vlmcd(vlmcd) => {
             line.value("-bp", vlmcd.blocker_port);
             line.value("-mp", vlmcd.mapper_port);
             line.flag("--write-through", vlmcd.write_through);
+            ttl_option(&mut line, vlmcd.lock_ttl_s);
         }
         RoleKind::Poold(_) => {}
     }
@@ -92,9 +93,14 @@ fn hash_option(line: &mut Line, hash: HashAlgorithm) {
     }
 }
 
+fn ttl_option(line: &mut Line, lock_ttl_s: u32) {
+    line.unless_default("--lock-ttl", lock_ttl_s, LOCK_TTL_S_DEFAULT);
+}
+
+/// What the blockers say to mapperd too.
 fn blocker_options(line: &mut Line, hash: HashAlgorithm, lock_ttl_s: u32) {
     hash_option(line, hash);
-    line.unless_default("--lock-ttl", lock_ttl_s, LOCK_TTL_S_DEFAULT);
+    ttl_option(line, lock_ttl_s);
 }
 
 fn poold_options(line: &mut Line, role: &Role, poold: &Poold, generic: &Generic) {

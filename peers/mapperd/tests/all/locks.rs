@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use driver::{Errno, Faults, Op};
-use runtime::tag::LEASE_NS;
+use runtime::LeaseTerm;
 use std::cell::Cell;
 use std::rc::Rc;
 use xseg::Request;
@@ -290,7 +290,26 @@ fn a_lease_is_granted_only_while_the_lock_was_seen_lately() {
     rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
     assert!(Stranger::new(&rig).release("volume", true));
     rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
-    rig.pass(LEASE_NS / 2 + 1);
+    rig.pass(LeaseTerm::DEFAULT.ns() / 2 + 1);
+    assert_eq!(
+        rig.map(Operation::MapRead, "volume", 0, 1).unwrap_err(),
+        libc::ESTALE
+    );
+}
+
+/// A shorter lease is looked after more often: a broken lock shows after half of it.
+#[test]
+fn a_shorter_lease_shows_a_broken_lock_earlier() {
+    let mut rig = Rig::new();
+    rig.kill_mapper();
+    rig.lease_term = LeaseTerm::from_secs(2);
+    rig.start_mapper();
+    rig.create("volume", BLOCK).unwrap();
+    rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
+    assert!(Stranger::new(&rig).release("volume", true));
+    rig.pass(900_000_000);
+    rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
+    rig.pass(100_000_001);
     assert_eq!(
         rig.map(Operation::MapRead, "volume", 0, 1).unwrap_err(),
         libc::ESTALE
@@ -352,7 +371,7 @@ fn a_failed_sync_fails_every_later_flush() {
     on.set(false);
     assert_eq!(rig.simple(Operation::Flush, "volume"), Err(libc::EIO));
     assert_eq!(rig.snapshot("volume", "snapshot"), Err(libc::EIO));
-    rig.pass(LEASE_NS);
+    rig.pass(LeaseTerm::DEFAULT.ns());
     assert_eq!(rig.read("volume", 0, 1).unwrap(), b"x");
     assert_eq!(rig.simple(Operation::Close, "volume"), Err(libc::EIO));
     assert!(!rig.is_locked("volume"), "it is closed all the same");

@@ -5,7 +5,7 @@ use blocker::{Blocker, Settings};
 use driver::{Faults, HashAlgorithm, MemoryDriver, MemoryStore};
 use mapperd::{Config, Mapperd};
 use reactor::{Env, Executor, SimClock, Timers};
-use runtime::{Desk, Host};
+use runtime::{Desk, Host, LeaseTerm};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -132,6 +132,7 @@ pub(crate) struct Rig {
     /// A peer, as vlmcd is one.
     pub(crate) peer: Asker,
     pub(crate) nr_ops: usize,
+    pub(crate) lease_term: LeaseTerm,
 }
 
 impl Rig {
@@ -160,6 +161,7 @@ impl Rig {
             mapper: None,
             weather: Weather::default(),
             nr_ops: 32,
+            lease_term: LeaseTerm::DEFAULT,
         };
         rig.start_storage();
         rig.start_mapper();
@@ -185,6 +187,7 @@ impl Rig {
                 role: role.into(),
                 nr_ops: 64,
                 hash_algorithm: HashAlgorithm::Sha256,
+                lease_term: self.lease_term,
             };
             let (timers, executor) = (timers.clone(), executor.clone());
             let (driver, env) = (Box::new(driver), self.env.clone());
@@ -205,6 +208,7 @@ impl Rig {
             blockerb_port: BLOCKERB,
             map_version: 2,
             nr_ops: self.nr_ops,
+            lease_term: self.lease_term,
         };
         let peer = Mapperd::new(config, desk.clone(), executor, timers, self.env.clone());
         host.add(desk.clone(), Box::new(peer));

@@ -1,0 +1,179 @@
+//! One kill after the other: whom, where in its work, and what is seen of it.
+
+use super::ROLES;
+use super::report::{AT_LEAST, Seen};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use system_tests::ending::{DrainLocks, Victim};
+use system_tests::real::{RealNode, state_of};
+use system_tests::slow::SlowGroup;
+use system_tests::stopper::{self, Stopped};
+use system_tests::verifier::Tally;
+use system_tests::windows::{self, Window};
+use xseg::SeatNo;
+use xseg::join::{Observed, observe};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a narrow window is tried for.
+const AIM: Duration = Duration::from_secs(10);
+/// Reads, and writes, that a slow disk does in a second.
+const SLOW: u32 = 200;
+/// Operations that a slow disk has when its driver is killed.
+const PILED_UP: u64 = 64;
+
+/// Waits for `what`, looking every now and then; it is an event of another process.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(
+            Instant::now() < patience,
+            "{what} did not come about in {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a kill is to be.
+struct Plan {
+    role: &'static str,
+    aim: Option<Window>,
+    slow: bool,
+}
+
+/// Everything that the kills share.
+pub(crate) struct Run<'a> {
+    node: &'a RealNode,
+    tally: &'a Tally,
+    dice: ChaCha8Rng,
+    observed: Observed,
+    /// The seats of `ROLES`, in their order.
+    seats: Vec<SeatNo>,
+    locks: DrainLocks,
+    slow: Option<SlowGroup>,
+    seen: Seen,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(node: &'a RealNode, tally: &'a Tally, dice: ChaCha8Rng) -> Run<'a> {
+        let observed = observe(&node.socket()).expect("the supervisor lives");
+        let slow = SlowGroup::new(node.dir(), SLOW);
+        if let Err(why) = &slow {
+            println!("SKIP slow disk: {why}");
+        }
+        let run_dir = &node.config.archipelago.run_dir;
+        Run {
+            seats: ROLES.map(|role| seat_of(&observed, role)).to_vec(),
+            locks: DrainLocks::new(run_dir, &ROLES[..2]),
+            slow: slow.ok(),
+            seen: Seen::default(),
+            node,
+            tally,
+            dice,
+            observed,
+        }
+    }
+
+    /// Kills so many times.
+    pub(crate) fn kill(mut self, kills: u64) -> Seen {
+        for round in 0..kills {
+            let plan = self.plan(round);
+            let begin = Instant::now();
+            until("a death", || self.kill_one(&plan).is_some());
+            self.let_it_serve(600);
+            self.seen.slowest = self.seen.slowest.max(begin.elapsed());
+        }
+        self.seen
+    }
+
+    /// Only who asks others has slots in the narrow windows: vlmcd and mapperd. Only a driver has
+    /// a disk.
+    fn plan(&mut self, round: u64) -> Plan {
+        let (aim, slow, roles) = match round % 6 {
+            1 => (Some(Window::Claimed), false, &ROLES[2..]),
+            4 => (Some(Window::NotYetFreed), false, &ROLES[2..]),
+            2 | 5 => (None, self.slow.is_some(), &ROLES[..2]),
+            _ => (None, false, &ROLES[..]),
+        };
+        let role = roles[self.dice.random_range(0..roles.len())];
+        Plan { role, aim, slow }
+    }
+
+    /// `None`: the pid file still named a process that was dead already.
+    fn kill_one(&mut self, plan: &Plan) -> Option<()> {
+        let (pid, seats) = self.find(plan.role);
+        if let Some(group) = self.slow.as_ref().filter(|_| plan.slow) {
+            group.add(pid).ok()?;
+            until("a pile on the slow disk", || {
+                windows::in_kernel(&self.observed, &seats) >= PILED_UP
+            });
+            self.let_it_serve(200);
+        }
+        let stopped = self.stop(pid, &seats, plan.aim)?;
+        self.seen.count(windows::seen(&self.observed, &seats));
+        let mut drivers = seats;
+        drivers.retain(|seat| self.seats[..2].contains(seat));
+        if drivers.is_empty() {
+            return stopped.kill().ok();
+        }
+        let victim = Victim::new(&self.observed, &self.locks, pid, drivers);
+        assert!(
+            victim.holds_its_lock(),
+            "{pid} has its drain lock in its ring"
+        );
+        // Before the kill, so that whatever its ring has is known to the verifiers as unanswered.
+        let deaths = self.tally.deaths.fetch_add(1, Relaxed) + 1;
+        stopped.kill().expect("a stopped process can be killed");
+        let ending = victim.watch().expect("a successor");
+        self.tally.ended.store(deaths, Relaxed);
+        self.seen.endings.push((plan.slow, ending));
+        Some(())
+    }
+
+    /// The living process of a role, and all seats that it has.
+    fn find(&self, role: &str) -> (i32, Vec<SeatNo>) {
+        let mut found = None;
+        until("a process with a seat", || {
+            let pid = self.node.pid_of(role);
+            let alive = pid.filter(|pid| !matches!(state_of(*pid), None | Some('Z' | 'X')));
+            found = alive.map(|pid| (pid, windows::seats_of(&self.observed, pid)));
+            found.as_ref().is_some_and(|(_, seats)| !seats.is_empty())
+        });
+        found.expect("found above")
+    }
+
+    /// Stops it while every role has enough to do, and in the window that is aimed at unless that
+    /// takes too long.
+    fn stop(&mut self, pid: i32, seats: &[SeatNo], aim: Option<Window>) -> Option<Stopped> {
+        let mut stopped = stopper::stop(pid)?;
+        let begin = Instant::now();
+        loop {
+            let still = aim.filter(|_| begin.elapsed() < AIM);
+            if still.is_none_or(|window| windows::is_in(&self.observed, seats, window)) {
+                let under_way = windows::under_way(&self.observed, &self.seats);
+                if under_way.iter().all(|count| *count >= AT_LEAST) {
+                    self.seen
+                        .stopped(under_way, aim, still.is_none(), begin.elapsed());
+                    return Some(stopped);
+                }
+                assert!(begin.elapsed() < PATIENCE, "{under_way:?} under way");
+            }
+            let most = if still.is_some() { 100 } else { 2000 };
+            stopped.go_on(Duration::from_micros(self.dice.random_range(0..most)))?;
+        }
+    }
+
+    /// Until the node has served a random number of further requests.
+    fn let_it_serve(&mut self, most: u64) {
+        let served = &self.tally.served;
+        let goal = served.load(Relaxed) + self.dice.random_range(1..most);
+        until("progress after a kill", || served.load(Relaxed) >= goal);
+    }
+}
+
+fn seat_of(observed: &Observed, role: &str) -> SeatNo {
+    let mut members = observed.public.members().iter().zip(0..);
+    let found = members.find(|(member, _)| member.display_name() == role);
+    found.map(|(_, no)| SeatNo(no)).expect("a role has a seat")
+}
