@@ -17,8 +17,6 @@ use system_tests::verifier::{self, Load, Tally};
 use system_tests::windows::{self, Hits, Window};
 use xseg::Name;
 use xseg::join::observe;
-use xseg::report::Report;
-use xseg::seat::{PRIVATE, PUBLIC};
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -205,23 +203,12 @@ fn rounds(shape: Option<&str>) {
             "{window:?} was hit {count} times"
         );
     }
-    nothing_is_lost(&node);
+    // With every client gone, no slot and no buffer is taken.
+    node.await_empty_segment();
     node.client()
         .info(volume("volume-a"), Hint::default())
         .unwrap();
     assert!(node.stop().unwrap().success());
-}
-
-/// With every client gone, no slot and no buffer is taken.
-fn nothing_is_lost(node: &RealNode) {
-    let used = || {
-        let observed = observe(&node.socket()).expect("the supervisor lives");
-        let alive = |seat| observed.alive.contains(seat);
-        let report = Report::new(&observed.public, observed.private.as_ref(), &alive);
-        [PUBLIC, PRIVATE].map(|r| (report.slots_in_use(r), report.buffers_in_use(r)))
-    };
-    let what = format!("an empty segment (slots and buffers, now {:?})", used());
-    until(&what, || used() == [(0, 0); 2]);
 }
 
 #[test]
