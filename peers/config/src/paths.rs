@@ -140,16 +140,18 @@ mod tests {
         );
     }
 
+    type Variables = &'static [(&'static str, &'static str)];
+
     #[test]
     fn the_state_directory_lasts_where_it_can() {
         let (root, user) = (Uid::from_raw(0), Uid::from_raw(1000));
-        let variables = |set: &'static [(&str, &str)]| {
+        let variables = |set: Variables| {
             move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())
         };
-        let home = &[("HOME", "/home/u")];
-        let xdg = &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")];
-        let chosen = &[(STATE_DIR_VARIABLE, "/chosen"), ("HOME", "/home/u")];
-        let table: [(&str, Uid, &'static [(&str, &str)], &str); 9] = [
+        let home: Variables = &[("HOME", "/home/u")];
+        let xdg: Variables = &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")];
+        let chosen: Variables = &[(STATE_DIR_VARIABLE, "/chosen"), ("HOME", "/home/u")];
+        let table: [(&str, Uid, Variables, &str); 9] = [
             ("/run/archipelago", root, &[], "/var/lib/archipelago"),
             ("/var/run/archipelago", root, &[], "/var/lib/archipelago"),
             ("/run/archipelago", root, chosen, "/chosen"),
