@@ -23,6 +23,8 @@ pub struct Config {
     /// The directory's id, when this node has served it before: another, or none, is refused,
     /// because an unmounted disk must not turn volumes into zeros.
     pub expected_id: Option<String>,
+    /// Whether a directory without an id is given one; not by who only looks.
+    pub mark: bool,
 }
 
 impl Config {
@@ -37,6 +39,7 @@ impl Config {
             fdcache: 512,
             pithos_migrate: false,
             expected_id: None,
+            mark: true,
         }
     }
 }
@@ -54,7 +57,7 @@ pub enum OpenError {
     },
     /// This node has served it, and its marker is gone.
     #[error(
-        "{} holds no .archipelago any more, though this node has served it: is the disk mounted?",
+        "{} holds no .archipelago any more, though this node has served it (is its disk mounted?)",
         dir.display()
     )]
     MarkerGone {

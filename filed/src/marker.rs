@@ -12,15 +12,18 @@ const MARKER: &str = ".archipelago";
 pub(crate) const TEMPORARY: &str = ".archipelago-tmp-";
 
 pub(crate) struct Marker {
+    /// Empty if there is none and none was to be made.
     pub(crate) id: String,
     /// Whether the directory had none, so that no driver of ours has ever written to it.
     pub(crate) is_new: bool,
 }
 
-/// The directory's id; one is given to a directory that has none, unless one is expected.
+/// The directory's id; one is given to a directory that has none if `mark` says so, unless one is
+/// expected.
 pub(crate) fn identify(
     dir: &Path,
     expected: Option<&str>,
+    mark: bool,
     entropy: &dyn Entropy,
 ) -> Result<Marker, OpenError> {
     let failed = |source| OpenError::Dir {
@@ -36,6 +39,10 @@ pub(crate) fn identify(
         (Some(id), _) => Ok(Marker { id, is_new: false }),
         (None, Some(_)) => Err(OpenError::MarkerGone {
             dir: dir.to_owned(),
+        }),
+        (None, None) if !mark => Ok(Marker {
+            id: String::new(),
+            is_new: false,
         }),
         (None, None) => {
             let id = create(dir, entropy).map_err(failed)?;
@@ -83,11 +90,13 @@ mod tests {
     fn a_directory_is_known_again() {
         let dir = tempfile::tempdir().unwrap();
         let entropy = SeededEntropy::new(1);
-        let first = identify(dir.path(), None, &entropy).unwrap();
+        let looked = identify(dir.path(), None, false, &entropy).unwrap();
+        assert!(looked.id.is_empty() && !dir.path().join(MARKER).exists());
+        let first = identify(dir.path(), None, true, &entropy).unwrap();
         assert!(first.is_new && first.id.len() == 32);
-        let again = identify(dir.path(), Some(&first.id), &entropy).unwrap();
+        let again = identify(dir.path(), Some(&first.id), true, &entropy).unwrap();
         assert_eq!((again.id, again.is_new), (first.id.clone(), false));
-        let other = identify(dir.path(), Some("another"), &entropy);
+        let other = identify(dir.path(), Some("another"), true, &entropy);
         assert!(matches!(other, Err(OpenError::MarkerDiffers { .. })));
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),
@@ -100,7 +109,7 @@ mod tests {
     #[test]
     fn an_unmounted_disk_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let gone = identify(dir.path(), Some("served"), &SeededEntropy::new(1));
+        let gone = identify(dir.path(), Some("served"), true, &SeededEntropy::new(1));
         assert!(matches!(gone, Err(OpenError::MarkerGone { .. })));
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),

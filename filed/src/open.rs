@@ -26,7 +26,8 @@ impl Filed {
             open_dir(dir)?;
         }
         let entropy = &*reactor.env.entropy;
-        let marker = marker::identify(&config.dir, config.expected_id.as_deref(), entropy)?;
+        let expected = config.expected_id.as_deref();
+        let marker = marker::identify(&config.dir, expected, config.mark, entropy)?;
         let block = block_size(&config, &root);
         let write_through = !syncs_whole(&root);
         let core = Core {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use xseg::join::observe;
+use xseg::report::Report;
+use xseg::seat::{PRIVATE, PUBLIC};
 
 /// A program of ours, beside the tests' own folder.
 pub fn program(name: &str) -> PathBuf {
@@ -109,6 +112,30 @@ impl RealNode {
             .args(arguments)
             .stdin(Stdio::null())
             .output()
+    }
+
+    /// What is taken of the segment: slots and buffers of the public region, then of the private.
+    pub fn in_use(&self) -> [(u32, u32); 2] {
+        let observed = observe(&self.socket()).expect("the supervisor lives");
+        let alive = |seat| observed.alive.contains(seat);
+        let report = Report::new(&observed.public, observed.private.as_ref(), &alive);
+        [PUBLIC, PRIVATE].map(|r| (report.slots_in_use(r), report.buffers_in_use(r)))
+    }
+
+    /// Waits until no slot and no buffer is taken.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub fn await_empty_segment(&self) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while self.in_use() != [(0, 0); 2] {
+            assert!(
+                Instant::now() < patience,
+                "the segment did not become empty; slots and buffers taken: {:?}",
+                self.in_use()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Stops the node in good order.

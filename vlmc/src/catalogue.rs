@@ -5,6 +5,7 @@
 use crate::failure::Failure;
 use crate::settings::Settings;
 use client::{Client, Name};
+use node::roles::Purpose;
 use node::{Embedded, Storage};
 use serde::{Deserialize, Serialize};
 use xseg::Request;
@@ -53,7 +54,8 @@ pub(crate) fn volumes(settings: &Settings) -> Result<Vec<Entry>, Failure> {
 fn pages_without_node(settings: &Settings) -> Result<Vec<Entry>, Failure> {
     let storage = Storage::Roles {
         roles: settings.config.roles.clone(),
-        run_dir: settings.run_dir().to_owned(),
+        places: settings.config.archipelago.places(),
+        purpose: Purpose::Look,
     };
     let failed = |e| {
         Failure::new(format!(

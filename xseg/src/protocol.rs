@@ -143,6 +143,8 @@ pub mod mapflags {
     pub const ARCHIP: u32 = 1 << 8;
     /// Ours, between peers: the volume's own, writable now.
     pub const WRITABLE: u32 = 1 << 9;
+    /// Ours, between peers: the whole map is read-only, a snapshot's.
+    pub const FROZEN: u32 = 1 << 10;
 }
 
 /// A structure whose bytes do not fit what they claim.

@@ -353,6 +353,13 @@ impl Seat {
         self.extent(token.region, address, len)
     }
 
+    /// Where the data of an answered request is now, unchecked.
+    pub fn reply_address(&self, ticket: &Ticket) -> Option<Address> {
+        let token = &ticket.0;
+        let segment = &self.regions[usize::from(token.region)].segment;
+        Some(segment.slot(token.slot)?.read_data().0)
+    }
+
     /// Frees a slot of mine.
     pub fn release(&mut self, ticket: Ticket) {
         let Ticket(token) = ticket;

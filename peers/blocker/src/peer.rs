@@ -271,7 +271,7 @@ impl Blocker {
         match done.result {
             Ok(reply) => {
                 self.note(operation, &request, &reply);
-                let said = reply::say(reply.detail, operation == Some(Operation::Acquire));
+                let said = reply::say(reply.detail, operation);
                 if let Some(bytes) = said.bytes
                     && let Err(errno) = self.desk.reply_bytes(&incoming, &request, &bytes)
                 {

@@ -4,7 +4,7 @@ use driver::{Detail, LockHolder};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use xseg::Name;
-use xseg::protocol::NameRequest;
+use xseg::protocol::{NameRequest, Operation};
 
 /// The reply of LIST: a page of object names.
 ///
@@ -80,8 +80,8 @@ pub(crate) struct Said {
     pub(crate) bytes: Option<Vec<u8>>,
 }
 
-/// Translates; `acquire` and `info` tell replies of the same detail apart.
-pub(crate) fn say(detail: Detail, acquire: bool) -> Said {
+/// Translates; the operation tells answers of the same detail apart.
+pub(crate) fn say(detail: Detail, operation: Option<Operation>) -> Said {
     match detail {
         Detail::None => Said {
             serviced: None,
@@ -106,7 +106,7 @@ pub(crate) fn say(detail: Detail, acquire: bool) -> Said {
                 bytes: Some(ListPage { names }.encode()),
             }
         }
-        Detail::Lock(lock) if acquire => Said {
+        Detail::Lock(lock) if operation != Some(Operation::LockInfo) => Said {
             serviced: Some(u64::from(lock.already_ours)),
             bytes: None,
         },

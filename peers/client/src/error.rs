@@ -67,6 +67,10 @@ impl fmt::Display for Error {
             libc::ESTALE => "this node no longer holds the volume's lock".to_owned(),
             libc::EBUSY => "it is locked or in use elsewhere".to_owned(),
             libc::EROFS => "it is read-only".to_owned(),
+            libc::ENOENT => "there is no such volume, object or lock".to_owned(),
+            libc::EEXIST => "the name is taken".to_owned(),
+            libc::ENAMETOOLONG => "the name is too long".to_owned(),
+            libc::EINVAL => "the volume, name, range or size does not allow it".to_owned(),
             libc::ENOBUFS | libc::EAGAIN => "the segment has no room for it now".to_owned(),
             errno => nix::errno::Errno::from_raw(errno).desc().to_owned(),
         };

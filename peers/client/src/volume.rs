@@ -3,9 +3,10 @@
 //! Long transfers go in pieces of [`PIECE`] bytes, [`DEPTH`] at a time. Each piece is copied once,
 //! between the caller's memory and the segment; endpoints that want no copy use [`crate::Core`].
 
-use crate::client::{Client, Hint};
+use crate::client::Client;
 use crate::core::Done;
 use crate::error::Error;
+use crate::operations::Hint;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;

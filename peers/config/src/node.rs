@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::account::{Caller, GroupAccount, UserAccount};
 use crate::error::{ConfigError, ErrorKind, Place, Warning};
 use crate::ini::Ini;
+use crate::paths::Places;
 use crate::ports::PortRange;
 use crate::role::Role;
 use crate::segment::SegmentSpec;
@@ -44,6 +45,8 @@ pub struct Archipelago {
     pub endpoint: Endpoint,
     /// `RUN_DIR`: pid files, sockets and locks.
     pub run_dir: PathBuf,
+    /// `STATE_DIR`: what the node must still know after a reboot.
+    pub state_dir: PathBuf,
     /// `LOG_DIR`: logs of peers that name no `logfile`.
     pub log_dir: PathBuf,
     /// `SANDBOX`: after its start a peer opens only its own directories and makes only listed
@@ -51,6 +54,16 @@ pub struct Archipelago {
     pub sandbox: bool,
     /// `fence_command`: cuts off another node, by its name, before its volumes are taken over.
     pub fence_command: Option<String>,
+}
+
+impl Archipelago {
+    /// The directories that the node keeps for itself.
+    pub fn places(&self) -> Places {
+        Places {
+            run_dir: self.run_dir.clone(),
+            state_dir: self.state_dir.clone(),
+        }
+    }
 }
 
 /// How a mapped volume is presented.

@@ -17,6 +17,29 @@ pub const CEPH_CONF: &str = "/etc/ceph/ceph.conf";
 /// The environment variable that overrides the run directory's default.
 pub const RUN_DIR_VARIABLE: &str = "ARCHIPELAGO_RUN_DIR";
 
+/// The environment variable that overrides the state directory's default.
+pub const STATE_DIR_VARIABLE: &str = "ARCHIPELAGO_STATE_DIR";
+
+/// The two directories that a node keeps for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Pid files, sockets and locks; a reboot may empty it.
+    pub run_dir: PathBuf,
+    /// What the node must still know after a reboot.
+    pub state_dir: PathBuf,
+}
+
+impl Places {
+    /// Those of a program that no configuration tells.
+    pub fn by_default() -> Places {
+        let run_dir = default_run_dir();
+        Places {
+            state_dir: default_state_dir(&run_dir),
+            run_dir,
+        }
+    }
+}
+
 /// The run directory where no configuration names one: the environment's, or root's, or the
 /// caller's own.
 pub fn default_run_dir() -> PathBuf {
@@ -38,6 +61,43 @@ fn run_dir_of(uid: Uid, environment: impl Fn(&str) -> Option<OsString>) -> PathB
     match directory("XDG_RUNTIME_DIR") {
         Some(dir) => dir.join("archipelago"),
         None => format!("/tmp/archipelago-{uid}").into(),
+    }
+}
+
+/// The state directory of a node that runs in `run_dir`, where no configuration names one: the
+/// environment's; or `run_dir` itself where that lasts, so that a node in a folder stays in it; or
+/// root's, or the caller's own (`docs/decisions/0011-*`).
+pub fn default_state_dir(run_dir: &Path) -> PathBuf {
+    state_dir_of(run_dir, Uid::effective(), |name| std::env::var_os(name))
+}
+
+fn state_dir_of(
+    run_dir: &Path,
+    uid: Uid,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> PathBuf {
+    let directory = |name| {
+        environment(name)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    };
+    if let Some(chosen) = directory(STATE_DIR_VARIABLE) {
+        return chosen;
+    }
+    let nobodys_choice = run_dir_of(uid, |_| None);
+    let is_emptied = ["/run", "/var/run"]
+        .iter()
+        .any(|dir| run_dir.starts_with(dir));
+    if !is_emptied && run_dir != nobodys_choice {
+        return run_dir.into();
+    }
+    if uid.is_root() {
+        return "/var/lib/archipelago".into();
+    }
+    let home = || directory("HOME").map(|home| home.join(".local/state"));
+    match directory("XDG_STATE_HOME").or_else(home) {
+        Some(dir) => dir.join("archipelago"),
+        None => run_dir.into(),
     }
 }
 
@@ -78,6 +138,39 @@ mod tests {
             run_dir_of(user, relative),
             Path::new("/tmp/archipelago-1000")
         );
+    }
+
+    type Variables = &'static [(&'static str, &'static str)];
+
+    #[test]
+    fn the_state_directory_lasts_where_it_can() {
+        let (root, user) = (Uid::from_raw(0), Uid::from_raw(1000));
+        let variables = |set: Variables| {
+            move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into())
+        };
+        let home: Variables = &[("HOME", "/home/u")];
+        let xdg: Variables = &[("HOME", "/home/u"), ("XDG_STATE_HOME", "/state")];
+        let chosen: Variables = &[(STATE_DIR_VARIABLE, "/chosen"), ("HOME", "/home/u")];
+        let table: [(&str, Uid, Variables, &str); 9] = [
+            ("/run/archipelago", root, &[], "/var/lib/archipelago"),
+            ("/var/run/archipelago", root, &[], "/var/lib/archipelago"),
+            ("/run/archipelago", root, chosen, "/chosen"),
+            ("/srv/node/run", root, &[], "/srv/node/run"),
+            ("/running/node", root, &[], "/running/node"),
+            (
+                "/run/user/1000/archipelago",
+                user,
+                home,
+                "/home/u/.local/state/archipelago",
+            ),
+            ("/tmp/archipelago-1000", user, xdg, "/state/archipelago"),
+            ("/tmp/archipelago-1000", user, &[], "/tmp/archipelago-1000"),
+            ("/home/u/node/run", user, home, "/home/u/node/run"),
+        ];
+        for (run_dir, uid, environment, expected) in table {
+            let found = state_dir_of(Path::new(run_dir), uid, variables(environment));
+            assert_eq!(found, Path::new(expected), "{run_dir} of {uid}");
+        }
     }
 
     #[test]

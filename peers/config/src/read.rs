@@ -298,15 +298,18 @@ fn archipelago(section: &Section<'_>, caller: &Caller) -> Result<Archipelago, Co
     let (user, group) = (user(section, caller)?, group(section, caller)?);
     let enabled = section.boolean("blktap_enabled")?;
     let endpoint = section.word("endpoint", &Endpoint::ALL, Endpoint::as_str)?;
+    let run_dir = section
+        .path("run_dir")
+        .unwrap_or_else(paths::default_run_dir);
+    let state_dir = section.path("state_dir");
     Ok(Archipelago {
         user,
         group,
         blktap_enabled: section.need("blktap_enabled", enabled)?,
         umask: umask(section)?,
         endpoint: endpoint.unwrap_or_default(),
-        run_dir: section
-            .path("run_dir")
-            .unwrap_or_else(paths::default_run_dir),
+        state_dir: state_dir.unwrap_or_else(|| paths::default_state_dir(&run_dir)),
+        run_dir,
         log_dir: section
             .path("log_dir")
             .unwrap_or_else(|| paths::LOG_DIR.into()),

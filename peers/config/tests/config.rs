@@ -628,7 +628,7 @@ fn without_root_the_caller_is_the_user() {
 fn new_keys_are_read() {
     let text = with(
         "LOG_DIR = log",
-        "LOG_DIR = log\nENDPOINT = nbd\nRUN_DIR = run\nSANDBOX = on\nfence_command = fence it",
+        "LOG_DIR = log\nENDPOINT = nbd\nRUN_DIR = run\nSTATE_DIR = state\nSANDBOX = on\nfence_command = fence it",
     );
     let text = text.replace("SEGMENT_SIZE", "SEGMENT_NAME = other\nSEGMENT_SIZE");
     let text = text.replace(
@@ -640,6 +640,7 @@ fn new_keys_are_read() {
     let main = &node.archipelago;
     assert_eq!((main.endpoint, main.sandbox), (Endpoint::Nbd, true));
     assert_eq!(main.fence_command.as_deref(), Some("fence it"));
+    assert_eq!(main.state_dir, folder.0.path().join("state"));
     assert_eq!(node.xseg.segment.name, "other");
     let pidfile = folder.0.path().join("run/vlmcd.pid");
     assert_eq!(node.role("vlmcd").unwrap().pidfile, Some(pidfile));

@@ -146,6 +146,7 @@ impl Job {
             let is = |yes, flag| if yes { flag } else { 0 };
             flags |= is(entry.is_archip(), mapflags::ARCHIP);
             flags |= is(map.is_writable(entry), mapflags::WRITABLE);
+            flags |= is(map.header().flags.readonly, mapflags::FROZEN);
         }
         let name = wire(map.object(index, entry).as_bytes());
         Some(MapSegment {

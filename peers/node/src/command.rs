@@ -3,6 +3,7 @@
 use crate::log;
 use crate::process::{self, Plan, StartError};
 use config::args::{self, Executable};
+use config::paths::Places;
 use config::{NodeConfig, Role};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ pub fn run_role(executable: Executable) -> ExitCode {
 }
 
 fn role_plan(command: args::PeerCommand) -> Result<(Plan, bool), StartError> {
-    let run_dir = config::paths::default_run_dir();
+    let places = Places::by_default();
     let segment = command
         .generic
         .segment
@@ -36,8 +37,8 @@ fn role_plan(command: args::PeerCommand) -> Result<(Plan, bool), StartError> {
         ..command.role
     };
     let plan = Plan {
-        socket: run_dir.join(format!("{}.sock", segment.name)),
-        run_dir,
+        socket: places.run_dir.join(format!("{}.sock", segment.name)),
+        places,
         roles: vec![role],
         uid: command.generic.uid,
         gid: command.generic.gid,
@@ -67,7 +68,7 @@ fn process_plan(file: &Path, name: &str) -> Result<(Plan, bool), StartError> {
         socket: node
             .run_dir
             .join(format!("{}.sock", config.xseg.segment.name)),
-        run_dir: node.run_dir.clone(),
+        places: node.places(),
         roles,
         uid: Some(node.user.uid),
         gid: Some(node.group.gid),

@@ -12,14 +12,15 @@
 use crate::engine::Engine;
 use crate::process::seat_role;
 use crate::roles;
+use crate::roles::Purpose;
 use client::{Client, Ports};
+use config::paths::Places;
 use config::{HashAlgorithm, LOCK_TTL_S_DEFAULT, PortNo, PortRange, Role, RoleKind};
 use driver::{MemoryDriver, MemoryStore};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use runtime::Desk;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use xseg::RegionSpec;
@@ -33,7 +34,9 @@ pub enum Storage {
         /// The roles, all of them in this process.
         roles: Vec<Role>,
         /// Where drivers keep what must outlive them.
-        run_dir: PathBuf,
+        places: Places,
+        /// What it is there for.
+        purpose: Purpose,
     },
     /// In memory, gone with the node.
     Memory,
@@ -157,10 +160,14 @@ fn run(
     let mut engine = Engine::new(Some(stop))?;
     match storage {
         Storage::Memory => seat_memory(local, &mut engine)?,
-        Storage::Roles { roles, run_dir } => {
+        Storage::Roles {
+            roles,
+            places,
+            purpose,
+        } => {
             for role in &roles {
                 let seat = local.peer_seat(&role.name)?;
-                seat_role(&mut engine, role, seat, &run_dir).map_err(io::Error::other)?;
+                seat_role(&mut engine, role, seat, &places, purpose).map_err(io::Error::other)?;
             }
         }
     }
@@ -171,7 +178,7 @@ fn run(
 }
 
 fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
-    let run_dir = PathBuf::new();
+    let places = Places::default();
     for name in ["blockerb", "blockerm"] {
         let port = if name == "blockerb" {
             PORTS.blockerb
@@ -205,7 +212,7 @@ fn seat_memory(local: &Local, engine: &mut Engine) -> io::Result<()> {
     ] {
         let role = memory_role(name, port, kind);
         let seat = local.peer_seat(name)?;
-        seat_role(engine, &role, seat, &run_dir).map_err(io::Error::other)?;
+        seat_role(engine, &role, seat, &places, Purpose::Serve).map_err(io::Error::other)?;
     }
     Ok(())
 }

@@ -11,14 +11,15 @@
 
 use crate::engine::Engine;
 use crate::pidfile::PidFile;
-use crate::roles;
+use crate::roles::{self, Purpose};
 use config::Role;
+use config::paths::Places;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use runtime::Desk;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use xseg::Seat;
 use xseg::join::{Connection, Kind};
 
@@ -30,8 +31,8 @@ pub const READY_FD: &str = "ARCHIPELAGO_READY_FD";
 pub struct Plan {
     /// Where the segment's holder listens.
     pub socket: PathBuf,
-    /// Where pid files and drain locks are.
-    pub run_dir: PathBuf,
+    /// Where pid files and drain locks are, and what outlives a reboot.
+    pub places: Places,
     /// Its roles, in the order of their start.
     pub roles: Vec<Role>,
     /// User and group to become, where they are others.
@@ -58,8 +59,9 @@ fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError 
 /// Runs the process to its end.
 pub fn run(plan: &Plan) -> Result<(), StartError> {
     become_user(plan.uid, plan.gid)?;
-    std::fs::create_dir_all(&plan.run_dir)
-        .map_err(failed(format!("can't make {}", plan.run_dir.display())))?;
+    let run_dir = &plan.places.run_dir;
+    std::fs::create_dir_all(run_dir)
+        .map_err(failed(format!("can't make {}", run_dir.display())))?;
     let pid_files = plan
         .roles
         .iter()
@@ -81,7 +83,7 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
 fn pid_path(plan: &Plan, role: &Role) -> PathBuf {
     role.pidfile
         .clone()
-        .unwrap_or_else(|| plan.run_dir.join(format!("{}.pid", role.name)))
+        .unwrap_or_else(|| plan.places.run_dir.join(format!("{}.pid", role.name)))
 }
 
 /// Takes the seats of all roles, and adds their peers.
@@ -103,7 +105,7 @@ fn join(plan: &Plan, engine: &mut Engine) -> Result<Connection, StartError> {
         .map_err(|e| StartError {
             sentence: format!("{}: {e}", role.name),
         })?;
-        seat_role(engine, role, seat, &plan.run_dir)?;
+        seat_role(engine, role, seat, &plan.places, Purpose::Serve)?;
     }
     connection.ok_or_else(|| StartError {
         sentence: "a process needs a role".into(),
@@ -115,13 +117,14 @@ pub(crate) fn seat_role(
     engine: &mut Engine,
     role: &Role,
     seat: Seat,
-    run_dir: &Path,
+    places: &Places,
+    purpose: Purpose,
 ) -> Result<(), StartError> {
     let desk = Desk::new(seat);
-    let peer =
-        roles::make(role, desk.clone(), engine.reactor(), run_dir).map_err(|e| StartError {
-            sentence: e.to_string(),
-        })?;
+    let peer = roles::make(role, desk.clone(), engine.reactor(), places, purpose);
+    let peer = peer.map_err(|e| StartError {
+        sentence: e.to_string(),
+    })?;
     let (first, last) = (role.ports.start().0, role.ports.end().0);
     engine.add(desk.clone(), peer);
     if !desk.with_seat(|seat| seat.bind(first, last)) {

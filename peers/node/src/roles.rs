@@ -1,11 +1,12 @@
 //! From the description of a role to a peer.
 
+use crate::served::Served;
+use config::paths::Places;
 use config::{FileBlocker, Role, RoleKind};
 use driver::{Driver, HashAlgorithm};
-use filed::{DrainLock, Filed};
+use filed::{DrainLock, Filed, OpenError};
 use reactor::Reactor;
 use runtime::{Desk, LeaseTerm, Peer};
-use std::path::Path;
 
 /// Why a role can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +31,27 @@ pub enum RoleError {
     },
 }
 
-/// Makes the peer of `role` at `desk`. `run_dir` is where a driver keeps what must outlive it.
+/// What a node is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To serve.
+    Serve,
+    /// To read what is in storage while no node serves it: it leaves no file behind, whose owner
+    /// might be another than the node's user.
+    Look,
+}
+
+/// Makes the peer of `role` at `desk`. `places` are where a driver keeps what must outlive it.
 pub fn make(
     role: &Role,
     desk: Desk,
     reactor: &Reactor,
-    run_dir: &Path,
+    places: &Places,
+    purpose: Purpose,
 ) -> Result<Box<dyn Peer>, RoleError> {
     Ok(match &role.kind {
         RoleKind::FileBlocker(files) => {
-            let driver = files_driver(role, files, reactor, run_dir)?;
+            let driver = files_driver(role, files, reactor, places, purpose)?;
             let (hash, ttl) = (files.hash_algorithm, files.lock_ttl_s);
             Box::new(blocker(role, hash, ttl, desk, driver, reactor))
         }
@@ -111,37 +123,54 @@ fn files_driver(
     role: &Role,
     files: &FileBlocker,
     reactor: &Reactor,
-    run_dir: &Path,
+    places: &Places,
+    purpose: Purpose,
 ) -> Result<Box<dyn Driver>, RoleError> {
     let storage = |sentence: String| RoleError::Storage {
         role: role.name.clone(),
         sentence,
     };
-    let lock = run_dir.join(format!("{}.drain", role.name));
-    DrainLock::acquire(&lock)
-        .and_then(|held| held.register(&reactor.ring))
-        .map_err(|why| storage(format!("can't take {}: {why}", lock.display())))?;
-    let known = run_dir.join(format!("{}.directory", role.name));
-    let expected_id = std::fs::read_to_string(&known)
-        .ok()
-        .filter(|id| !id.is_empty());
+    let serves = purpose == Purpose::Serve;
+    if serves {
+        let lock = places.run_dir.join(format!("{}.drain", role.name));
+        DrainLock::acquire(&lock)
+            .and_then(|held| held.register(&reactor.ring))
+            .map_err(|why| storage(format!("can't take {}: {why}", lock.display())))?;
+    }
+    let served = Served::of(&places.state_dir, &files.archip_dir);
+    let unknown = |what, why| storage(format!("can't {what} {}: {why}", served.file().display()));
+    let expected_id = served.id().map_err(|why| unknown("read", why))?;
     let driver = Filed::open(
         filed::Config {
             dir: files.archip_dir.clone(),
             lock_dir: files.lock_dir.clone(),
             owner: role.owner(),
-            run_dir: std::path::absolute(run_dir).ok(),
+            run_dir: std::path::absolute(&places.run_dir).ok(),
             direct: files.direct,
             fdcache: files.fdcache as usize,
             pithos_migrate: files.pithos_migrate,
             expected_id,
+            mark: serves,
         },
         reactor,
     )
-    .map_err(|why| storage(with_sources(&why)))?;
-    std::fs::write(&known, driver.id())
-        .map_err(|why| storage(format!("can't write {}: {why}", known.display())))?;
+    .map_err(|why| storage(with_sources(&why) + &advice(&why, &served)))?;
+    if serves {
+        let remembered = served.remember(driver.id());
+        remembered.map_err(|why| unknown("write", why))?;
+    }
     Ok(Box::new(driver))
+}
+
+/// What to do when a directory is another one on purpose.
+fn advice(why: &OpenError, served: &Served) -> String {
+    match why {
+        OpenError::MarkerGone { .. } | OpenError::MarkerDiffers { .. } => {
+            let file = served.file().display();
+            format!("; if it is another one on purpose, remove {file}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// An error with its causes, in one sentence.

@@ -30,6 +30,8 @@ struct Call {
 struct Inner {
     seat: Seat,
     waiters: Vec<Waiter>,
+    /// Where the data of each request was when it was sent.
+    sent_data: Vec<Address>,
     asked: usize,
     severed: bool,
 }
@@ -46,6 +48,7 @@ impl Desk {
         Desk(Rc::new(RefCell::new(Inner {
             seat,
             waiters,
+            sent_data: vec![Address::default(); slots as usize],
             asked: 0,
             severed: false,
         })))
@@ -186,6 +189,7 @@ impl Inner {
         let ticket = self.seat.claim(PRIVATE).ok_or(libc::EAGAIN)?;
         let id: RequestId = ticket.id();
         self.waiters[id.slot.0 as usize] = waiter;
+        self.sent_data[id.slot.0 as usize] = request.data;
         self.asked += 1;
         let sent = self.seat.submit(ticket, port, request);
         if let Err(errno) = sent {
@@ -196,8 +200,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Peers make room for the replies that they expect. One that came in a larger buffer is not
+    /// read, but that buffer is ours now.
+    fn free_larger_reply(&mut self, ticket: &Ticket) {
+        let sent = self.sent_data[ticket.id().slot.0 as usize];
+        let answered = self.seat.reply_address(ticket);
+        if let Some(larger) = answered.filter(|answered| *answered != sent) {
+            self.seat.give_buffer_back(larger);
+        }
+    }
+
     fn settle(&mut self, ticket: Ticket, answer: Answer) -> Option<u64> {
         let slot = ticket.id().slot.0 as usize;
+        self.free_larger_reply(&ticket);
         self.seat.release(ticket);
         self.asked -= 1;
         match std::mem::replace(&mut self.waiters[slot], Waiter::Nobody) {

@@ -5,7 +5,7 @@ use crate::op::{Once, Op, Stage, Token};
 use crate::peer::Vlmcd;
 use crate::volume::Volume;
 use std::ops::Range;
-use xseg::protocol::{MapReply, Operation, flags, mapflags};
+use xseg::protocol::{MapReply, MapSegment, Operation, flags, mapflags};
 use xseg::slot::Address;
 use xseg::{Answer, Name, Request};
 
@@ -144,8 +144,12 @@ impl Vlmcd {
     }
 
     /// A part of ZEROES or DISCARD: what is zero stays so; what is the volume's own is emptied or
-    /// punched; what is shared is left alone by DISCARD and replaced by ZEROES.
+    /// punched; what is shared is left alone by DISCARD and replaced by ZEROES. A snapshot refuses
+    /// both, also where they would change nothing.
     fn zero_part(&mut self, index: u32, block: u64, part: &Range<u64>, g: Geometry) -> Sent {
+        if self.op_and_volume(index).1.readonly {
+            return Sent::Failed(libc::EROFS);
+        }
         let discard = self.op(index).request.operation() == Some(Operation::Discard);
         match self.place(index, block) {
             Place::Zero => Sent::Done,
@@ -413,6 +417,8 @@ impl Vlmcd {
         op.asks += 1;
         let asks = op.asks;
         let first = op.asked / u64::from(answer.block_size);
+        let frozen = |segment: &MapSegment| segment.flags & mapflags::FROZEN != 0;
+        volume.readonly = reply.segments.iter().any(frozen);
         if answer.lease == 0 {
             op.once = Some(Once {
                 first_block: first,

@@ -20,6 +20,8 @@ pub(crate) struct Volume {
     pub(crate) size: u64,
     /// Bytes; known under a lease.
     pub(crate) block_size: u64,
+    /// Mapperd said that it is a snapshot; only while something of the map is known.
+    pub(crate) readonly: bool,
     pub(crate) map: BlockMap,
     /// Requests under way.
     pub(crate) active: u32,
@@ -49,6 +51,7 @@ impl Volume {
             newest: 0,
             size: 0,
             block_size: 0,
+            readonly: false,
             map: BlockMap::default(),
             active: 0,
             frozen: false,
@@ -97,6 +100,7 @@ impl Volume {
     /// Drops what is known of the map.
     pub(crate) fn forget_map(&mut self) {
         self.lease = 0;
+        self.readonly = false;
         self.map.clear();
     }
 

@@ -2,6 +2,7 @@
 
 use client::{Client, Hint, Name};
 use config::{NodeConfig, RoleKind, SampleParams};
+use node::roles::Purpose;
 use node::{Embedded, Storage};
 use std::path::Path;
 use std::pin::pin;
@@ -75,8 +76,18 @@ impl Node {
                 files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
             }
         }
-        let run_dir = config.archipelago.run_dir.clone();
-        Node::of(Embedded::start(Storage::Roles { roles, run_dir }, 64).unwrap())
+        let places = config.archipelago.places();
+        Node::of(
+            Embedded::start(
+                Storage::Roles {
+                    roles,
+                    places,
+                    purpose: Purpose::Serve,
+                },
+                64,
+            )
+            .unwrap(),
+        )
     }
 
     /// A node in memory.

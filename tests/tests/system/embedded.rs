@@ -2,6 +2,7 @@
 
 use client::{Client, ErrorKind, Hint, Name, Volume};
 use config::{NodeConfig, SampleParams};
+use node::roles::Purpose;
 use node::{Embedded, Storage};
 
 fn name(text: &str) -> Name {
@@ -19,7 +20,8 @@ fn over_files(dir: &std::path::Path, direct: bool) -> Embedded {
     let config = NodeConfig::load(&file).unwrap();
     let storage = Storage::Roles {
         roles: config.roles.clone(),
-        run_dir: config.archipelago.run_dir.clone(),
+        places: config.archipelago.places(),
+        purpose: Purpose::Serve,
     };
     Embedded::start(storage, 64).unwrap()
 }

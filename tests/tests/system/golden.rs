@@ -10,7 +10,7 @@
 //! - [`badmaps`]: files that are no maps, where maps should be.
 
 mod afterwards;
-mod badmaps;
+pub(crate) mod badmaps;
 mod behaviour;
 mod locks;
 mod objects;

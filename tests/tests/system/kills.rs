@@ -20,8 +20,6 @@ use system_tests::straight;
 use system_tests::verifier::{self, Load, Outcome, Tally};
 use xseg::Name;
 use xseg::join::observe;
-use xseg::report::Report;
-use xseg::seat::{PRIVATE, PUBLIC};
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 /// Blocks of 4 KiB of a volume that is soon its own: 16 objects.
@@ -91,7 +89,9 @@ fn rounds(shape: Option<&str>) {
     assert_eq!(tally.wrong.load(Ordering::Relaxed), 0, "wrong blocks");
     assert_eq!(tally.late.load(Ordering::Relaxed), 0, "late landings");
     seen.judge(kills);
-    nothing_is_lost(&node);
+    // With every client gone, no slot and no buffer is taken.
+    node.await_empty_segment();
+    println!("no slot and no buffer is taken");
     let known = node.client().info(volume("volume-own"), Hint::default());
     assert_eq!(known.unwrap(), OWN * verifier::BLOCK);
     straight_from_the_files(node, &outcomes);
@@ -129,19 +129,6 @@ fn kill_under_load(node: &RealNode, tally: &Tally, kills: u64, seed: u64) -> (Se
         });
         (seen, outcomes)
     })
-}
-
-/// With every client gone, no slot and no buffer is taken.
-fn nothing_is_lost(node: &RealNode) {
-    let used = || {
-        let observed = observe(&node.socket()).expect("the supervisor lives");
-        let alive = |seat| observed.alive.contains(seat);
-        let report = Report::new(&observed.public, observed.private.as_ref(), &alive);
-        [PUBLIC, PRIVATE].map(|r| (report.slots_in_use(r), report.buffers_in_use(r)))
-    };
-    let what = format!("an empty segment (slots and buffers, now {:?})", used());
-    run::until(&what, || used() == [(0, 0); 2]);
-    println!("no slot and no buffer is taken");
 }
 
 /// With the node stopped, every block that was written is in its file.

@@ -1,5 +1,6 @@
 //! The system tests, in one program.
 
+mod bad_input;
 mod embedded;
 mod golden;
 mod kills;

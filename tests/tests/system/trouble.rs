@@ -142,8 +142,8 @@ fn a_scribbler_neither_crashes_nor_hangs_a_peer() {
     let roles = ["blockerb", "blockerm", "mapperd", "vlmcd"];
     let pids = roles.map(|role| node.pid_of(role).unwrap());
     node.client().create(name("volume-1"), 1 << 30).unwrap();
-    for _ in 0..30 {
-        scribble(&node, &mut dice);
+    for round in 0..30 {
+        scribble(&node, &mut dice, round % 10 == 9);
         knock(&node, &mut dice);
     }
     repair(&node.socket()).unwrap();
@@ -167,18 +167,23 @@ fn a_scribbler_neither_crashes_nor_hangs_a_peer() {
     assert!(node.stop().unwrap().success());
 }
 
-/// Random bytes over everything that clients share but the data.
-fn scribble(node: &RealNode, dice: &mut ChaCha8Rng) {
+/// Random bytes over everything that clients share; over the buffers of data as well if `data`.
+fn scribble(node: &RealNode, dice: &mut ChaCha8Rng, data: bool) {
     let joined = connect(&node.socket(), Kind::Client { name: "scribbler" }).unwrap();
     let segment = joined.seat.segment(PUBLIC).unwrap();
     let file = File::from(segment.descriptor().try_clone_to_owned().unwrap());
-    let mut noise = vec![0; segment.layout().heap as usize];
+    let (heap, total) = (segment.layout().heap, segment.layout().total);
+    let mut noise = vec![0; heap as usize];
     dice.fill_bytes(&mut noise);
     if dice.random() {
         // Words that look like states, with seats that exist.
         noise.iter_mut().step_by(8).for_each(|byte| *byte %= 6);
     }
-    file.write_all_at(&noise, 0).unwrap();
+    let end = if data { total } else { heap };
+    for at in (0..end).step_by(noise.len()) {
+        let len = noise.len().min((end - at) as usize);
+        file.write_all_at(&noise[..len], at).unwrap();
+    }
 }
 
 /// Asks every peer something; whether it hears of it, nobody knows.

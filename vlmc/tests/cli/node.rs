@@ -132,6 +132,73 @@ fn a_bad_configuration_is_said_in_a_sentence() {
     fs::remove_file(&lab.config.file).unwrap();
 }
 
+/// What a node had served was remembered in RUN_DIR, which a reboot empties on a real host: a disk
+/// that was not mounted then became a new, empty directory, and volumes became zeros.
+#[test]
+fn an_unmounted_disk_is_refused_after_a_reboot() {
+    let lab = Lab::new(true);
+    let text = fs::read_to_string(&lab.config.file).unwrap();
+    let text = text.replace("RUN_DIR = run\n", "RUN_DIR = run\nSTATE_DIR = state\n");
+    fs::write(&lab.config.file, text).unwrap();
+    assert_eq!(lab.archipelago("start").status, 0);
+    lab.vlmc("create volume -s 8").says("");
+    assert_eq!(lab.archipelago("stop").status, 0);
+
+    fs::remove_dir_all(lab.run_dir()).unwrap();
+    let (disk, mount_point) = (lab.path("disk"), lab.path("blocks"));
+    fs::rename(&mount_point, &disk).unwrap();
+    fs::create_dir(&mount_point).unwrap();
+    let refused = lab.archipelago("start");
+    assert_eq!(refused.status, 255);
+    let known = fs::read_dir(lab.path("state/served")).unwrap();
+    let mut known = known.map(|entry| entry.unwrap().path());
+    let about = format!(" {}\n", mount_point.display());
+    let file = known
+        .find(|file| fs::read_to_string(file).unwrap().ends_with(&about))
+        .expect("the directory is remembered");
+    let sentence = format!(
+        "blockerb: {} holds no .archipelago any more, though this node has served it (is its disk \
+         mounted?); if it is another one on purpose, remove {}\n",
+        mount_point.display(),
+        file.display()
+    );
+    assert!(refused.err.contains(&sentence), "{refused:?}");
+    assert_eq!(fs::read_dir(&mount_point).unwrap().count(), 0);
+    // Nor is it listed as empty, or marked, by a tool that reads it without a node.
+    let listed = lab.vlmc("list");
+    assert!(listed.err.contains(&sentence), "{listed:?}");
+    assert_eq!(fs::read_dir(&mount_point).unwrap().count(), 0);
+
+    fs::remove_dir(&mount_point).unwrap();
+    fs::rename(&disk, &mount_point).unwrap();
+    assert_eq!(lab.archipelago("start").status, 0);
+    lab.vlmc("info volume")
+        .says("Volume volume: size: 8388608\n");
+    assert_eq!(lab.archipelago("stop").status, 0);
+
+    // Another disk on purpose.
+    fs::remove_file(&file).unwrap();
+    fs::remove_dir_all(&mount_point).unwrap();
+    fs::create_dir(&mount_point).unwrap();
+    assert_eq!(lab.archipelago("start").status, 0);
+}
+
+/// Root lists the volumes of a node that runs as somebody else: a file that it left would be
+/// root's, and keep the node from starting.
+#[test]
+fn a_listing_without_a_node_leaves_nothing() {
+    let lab = Lab::new(true);
+    let files = || -> Vec<_> {
+        ["run", "blocks", "maps", "locks", "log"]
+            .iter()
+            .flat_map(|part| fs::read_dir(lab.path(part)).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    lab.vlmc("list").says("");
+    assert_eq!(files(), Vec::<std::path::PathBuf>::new());
+}
+
 #[test]
 fn status_is_told_to_programs_too() {
     let lab = Lab::started(true);

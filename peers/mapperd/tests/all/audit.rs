@@ -112,6 +112,7 @@ pub(crate) fn check_maps(rig: &Rig) {
 /// Checks everything; no operation is under way, and all that was left over is settled.
 pub(crate) fn check(rig: &Rig) {
     check_maps(rig);
+    assert_eq!(rig.buffers_in_use(), 0, "buffers are left");
     for name in rig.maps.names() {
         let end = hex(name.as_bytes());
         assert!(

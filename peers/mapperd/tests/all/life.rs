@@ -30,6 +30,19 @@ fn a_new_volume_is_a_header_and_zero_entries() {
     assert!(!rig.is_locked("goldvol1"));
 }
 
+/// blockerm answered RELEASE as if it were LOCKINFO, with a report larger than the request had room
+/// for. The buffer that it took for that was mapperd's to free, mapperd did not know of it, and
+/// after some four thousand creations, snapshots or closings no small buffer was left.
+#[test]
+fn giving_a_lock_back_costs_no_buffer() {
+    let mut rig = Rig::new();
+    rig.create("goldvol1", 10 * MIB).unwrap();
+    rig.snapshot("goldvol1", "goldsnap1").unwrap();
+    rig.rename("goldvol1", "goldvol2").unwrap();
+    rig.simple(Operation::Delete, "goldvol2").unwrap();
+    assert_eq!(rig.buffers_in_use(), 0);
+}
+
 #[test]
 fn snapshot_copy_on_write_and_clone() {
     let mut rig = Rig::new();

@@ -14,6 +14,7 @@ use xseg::join::Local;
 use xseg::protocol::{
     CloneRequest, CreateObject, CreateRequest, MapReply, MapSegment, NameRequest, Operation, flags,
 };
+use xseg::report::Report;
 use xseg::seat::{PRIVATE, PUBLIC, RequestId};
 use xseg::{Answer, Bells, Event, Extent, Name, RegionSpec, Request, Seat, SeatNo};
 
@@ -243,6 +244,13 @@ impl Rig {
             }
         }
         panic!("the node never comes to rest");
+    }
+
+    /// Buffers of both regions that are taken.
+    pub(crate) fn buffers_in_use(&self) -> u32 {
+        let region = |number| self.peer.seat.segment(number).expect("a peer sees both");
+        let report = Report::new(region(PUBLIC), Some(region(PRIVATE)), &|_| true);
+        report.buffers_in_use(PUBLIC) + report.buffers_in_use(PRIVATE)
     }
 
     /// Lets time pass, and what is due happen.

@@ -12,12 +12,12 @@ use super::launch::{Plan, READY, find_program};
 use super::log::Log;
 use super::pids::{self, Pidfd};
 use super::{Options, READY_WITHIN, STOP_WITHIN};
+use config::paths::Places;
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -105,7 +105,7 @@ impl Child {
     }
 
     /// Starts the process, after the pid files of a dead one are gone.
-    pub(super) fn launch(&mut self, run_dir: &Path, options: &Options) -> io::Result<()> {
+    pub(super) fn launch(&mut self, places: &Places, options: &Options) -> io::Result<()> {
         let log = options.log.as_ref();
         for file in &self.plan.pid_files {
             if pids::remove_stale(file, None)? {
@@ -116,7 +116,7 @@ impl Child {
         info!("starting {} ({})", self.plan.name, program.display());
         let log_position = log.map_or(0, Log::position);
         let stderr = log.map(Log::handle).transpose()?;
-        let launched = self.plan.launch(&program, run_dir, stderr)?;
+        let launched = self.plan.launch(&program, places, stderr)?;
         let pid = launched.child.id() as i32;
         self.living = Some(Living {
             pid,

@@ -5,6 +5,7 @@
 //! `ready` on the descriptor that [`READY_FD`] names once all their roles serve.
 
 use config::args::{Executable, Generic, command_line};
+use config::paths::Places;
 use config::{NodeConfig, Process};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::SigSet;
@@ -110,7 +111,7 @@ impl Plan {
     pub(super) fn launch(
         &self,
         program: &Path,
-        run_dir: &Path,
+        places: &Places,
         log: Option<File>,
     ) -> io::Result<Launched> {
         let (ready, theirs) = ready_pipe()?;
@@ -124,7 +125,8 @@ impl Plan {
         }
         let child = command
             .args(&self.args)
-            .env(config::paths::RUN_DIR_VARIABLE, run_dir)
+            .env(config::paths::RUN_DIR_VARIABLE, &places.run_dir)
+            .env(config::paths::STATE_DIR_VARIABLE, &places.state_dir)
             .env(READY_FD, theirs.as_raw_fd().to_string())
             .current_dir("/")
             .stdin(Stdio::null())

@@ -67,7 +67,7 @@ impl Log {
         self.with(|file| file.metadata()).map_or(0, |m| m.len())
     }
 
-    /// The last line that was logged after `position`.
+    /// The last line that a child logged after `position`.
     pub(super) fn last_line(&self, position: u64) -> Option<String> {
         let mut file = File::open(&self.path).ok()?;
         let end = file.metadata().ok()?.len();
@@ -76,9 +76,20 @@ impl Log {
         let mut bytes = Vec::new();
         file.take(TAIL_MAX).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+        let of_a_child = |line: &&str| !line.trim().is_empty() && !is_event(line);
+        let line = text.lines().rfind(of_a_child)?;
         Some(line.trim().to_owned())
     }
+}
+
+/// Whether a line is one of our own events: time, level, words.
+fn is_event(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next().is_some_and(|time| time.ends_with('Z'))
+        && matches!(
+            words.next(),
+            Some("ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE")
+        )
 }
 
 impl Write for Log {
@@ -88,5 +99,29 @@ impl Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seat of a child that ended is noticed at the same moment as its death, and "left seat 0"
+    /// was sometimes given as the reason why it did not start.
+    #[test]
+    fn the_last_line_is_a_childs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log {
+            file: Arc::new(Mutex::new(open(&path).unwrap())),
+            path,
+        };
+        log.handle().unwrap().write_all(b"before\n").unwrap();
+        let start = log.position();
+        assert_eq!(log.last_line(start), None);
+        let said = b"blockerb: the disk is gone\n\n2026-11-27T05:02:09.09Z  INFO left seat 0\n";
+        log.handle().unwrap().write_all(said).unwrap();
+        let line = log.last_line(start);
+        assert_eq!(line.as_deref(), Some("blockerb: the disk is gone"));
     }
 }

@@ -10,10 +10,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// Makes the run and log directories, which belong to the node's user and group.
+/// Makes the run, state and log directories, which belong to the node's user and group.
 pub fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
     let node = &config.archipelago;
     directory(config, &node.run_dir, 0o770)?;
+    directory(config, &node.state_dir, 0o770)?;
     directory(config, &node.log_dir, 0o775)?;
     for role in &config.roles {
         if let Some(dir) = role.pidfile.as_deref().and_then(Path::parent) {

@@ -9,6 +9,7 @@ use super::log::Log;
 use super::pids::{self, Presence};
 use super::{ADOPT_WITHIN, Options, SupervisorError, prepare, segment_socket};
 use config::NodeConfig;
+use config::paths::Places;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -17,7 +18,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{error, info, warn};
 use xseg::RegionSpec;
@@ -36,7 +36,7 @@ enum Source {
 
 /// A running supervisor.
 pub struct Supervisor {
-    run_dir: PathBuf,
+    places: Places,
     generation: u64,
     holder: Holder,
     pub(super) children: Vec<Child>,
@@ -65,12 +65,12 @@ impl Supervisor {
             e => SupervisorError::Holder(e),
         })?;
         let listener = prepare::listen(config)?;
-        let run_dir = config.archipelago.run_dir.clone();
-        let pid_file = super::pid_file(&run_dir);
+        let places = config.archipelago.places();
+        let pid_file = super::pid_file(&places.run_dir);
         fs::write(&pid_file, std::process::id().to_string())
             .map_err(SupervisorError::file("write", &pid_file))?;
         let mut supervisor = Supervisor {
-            run_dir,
+            places,
             generation: holder.public().generation(),
             holder,
             children: plans.into_iter().map(Child::new).collect(),
@@ -315,7 +315,7 @@ impl Supervisor {
 
     pub(super) fn launch(&mut self, index: usize) {
         let child = &mut self.children[index];
-        let Err(e) = child.launch(&self.run_dir, &self.options) else {
+        let Err(e) = child.launch(&self.places, &self.options) else {
             return;
         };
         let reason = format!("it can't be started: {e}");
@@ -350,8 +350,8 @@ impl Supervisor {
     /// The last thing: files that say that we are here.
     fn leave(&self) {
         for file in [
-            super::control_socket(&self.run_dir),
-            super::pid_file(&self.run_dir),
+            super::control_socket(&self.places.run_dir),
+            super::pid_file(&self.places.run_dir),
         ] {
             if let Err(e) = fs::remove_file(&file) {
                 warn!("can't remove {}: {e}", file.display());

@@ -42,7 +42,7 @@ fn logged(words: &str) -> bool {
 }
 
 /// Where an object of maps lies.
-fn place(dir: &Path, object: &str) -> PathBuf {
+pub(crate) fn place(dir: &Path, object: &str) -> PathBuf {
     let hash = sha256(object.as_bytes());
     dir.join("maps")
         .join(&hash[..2])
@@ -51,13 +51,13 @@ fn place(dir: &Path, object: &str) -> PathBuf {
         .join(object)
 }
 
-fn put(dir: &Path, object: &str, bytes: &[u8]) {
+pub(crate) fn put(dir: &Path, object: &str, bytes: &[u8]) {
     let path = place(dir, object);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
-fn header(version: u32, size: u64, block_size: u32, flags: u32) -> Vec<u8> {
+pub(crate) fn header(version: u32, size: u64, block_size: u32, flags: u32) -> Vec<u8> {
     let mut bytes = b"AMF.".to_vec();
     bytes.extend(version.to_be_bytes());
     bytes.extend(size.to_be_bytes());
@@ -67,7 +67,7 @@ fn header(version: u32, size: u64, block_size: u32, flags: u32) -> Vec<u8> {
     bytes
 }
 
-fn entry(flags: u8, len: u32, name: &[u8]) -> Vec<u8> {
+pub(crate) fn entry(flags: u8, len: u32, name: &[u8]) -> Vec<u8> {
     let mut bytes = vec![flags];
     bytes.extend(len.to_le_bytes());
     bytes.extend(name);
@@ -77,7 +77,7 @@ fn entry(flags: u8, len: u32, name: &[u8]) -> Vec<u8> {
 
 const V1: [u8; 4] = [1, 0, 0, 0];
 
-fn v1(size: u64, entries: usize) -> Vec<u8> {
+pub(crate) fn v1(size: u64, entries: usize) -> Vec<u8> {
     let mut bytes = V1.to_vec();
     bytes.extend(size.to_le_bytes());
     bytes.resize(12 + 33 * entries, 7);
@@ -85,7 +85,7 @@ fn v1(size: u64, entries: usize) -> Vec<u8> {
 }
 
 /// Header objects that are no headers.
-fn bad_headers() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn bad_headers() -> Vec<(&'static str, Vec<u8>)> {
     let good = header(2, 1 << 20, 4 << 20, 0);
     let of_a_disk = {
         let mut bytes = vec![0; 1 << 20];
@@ -116,7 +116,7 @@ fn bad_headers() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Headers that are well, and first chunks that are not; `None`: there is no chunk.
-fn bad_chunks() -> Vec<(&'static str, Option<Vec<u8>>)> {
+pub(crate) fn bad_chunks() -> Vec<(&'static str, Option<Vec<u8>>)> {
     let object = b"somebodys-object";
     let len = object.len() as u32;
     vec![

@@ -1,0 +1,91 @@
+//! Files that are no maps: truncated, oversized, foreign, corrupt. `golden::badmaps` tries every
+//! operation on them; here it is what people and programs are told, and what the logs say.
+
+use super::{Victim, files, name, row};
+use crate::golden::badmaps::{bad_chunks, bad_headers, header, put};
+use client::{Hint, Volume};
+use std::fs;
+
+const INVALID: &str = "the volume, name, range or size does not allow it";
+
+impl Victim {
+    /// Whether the log of `role` has a line that names `volume`.
+    fn logged(&self, role: &str, volume: &str) -> bool {
+        let log = self.node.dir().join(format!("log/{role}.log"));
+        fs::read_to_string(log).unwrap().contains(volume)
+    }
+
+    fn damaged(damage: impl FnOnce(&std::path::Path)) -> Victim {
+        let mut node = Victim::new();
+        damage(node.node.dir());
+        node.before = files(node.node.dir());
+        node
+    }
+}
+
+#[test]
+fn headers() {
+    let bad = bad_headers();
+    let node = Victim::damaged(|dir| {
+        bad.iter()
+            .for_each(|(volume, bytes)| put(dir, volume, bytes))
+    });
+    let io = "I/O error";
+    for volume in bad.iter().map(|(volume, _)| *volume) {
+        // What claims to be a map and is not readable is the storage's fault, not the caller's.
+        let (errno, why) = match volume {
+            "bad-version-0" | "bad-version-1" | "bad-version-3" | "bad-flags" => (libc::EIO, io),
+            "bad-v1-cut-off" => (libc::EIO, io),
+            _ => (libc::EINVAL, INVALID),
+        };
+        node.refuses_of_vlmc(&[
+            (
+                &["info", volume],
+                &format!("vlmc info failed: info of \"{volume}\": {why}"),
+            ),
+            (
+                &["create", volume, "-s", "1"],
+                &format!(
+                    "vlmc creation failed: creation of \"{volume}\" with 1048576 bytes: the name is taken"
+                ),
+            ),
+        ]);
+        node.refuses(&[row(
+            errno,
+            format!("info of \"{volume}\": {why}"),
+            move |client| client.info(name(volume), Hint::default()).map(drop),
+        )]);
+        assert!(node.logged("mapperd", volume), "{volume}");
+    }
+    node.end();
+}
+
+#[test]
+fn chunks() {
+    let bad = bad_chunks();
+    let node = Victim::damaged(|dir| {
+        for (volume, chunk) in &bad {
+            put(dir, volume, &header(2, 5 << 20, 4 << 20, 0));
+            if let Some(chunk) = chunk {
+                put(dir, &format!("{volume}_0000000000000000"), chunk);
+            }
+        }
+    });
+    for volume in bad.iter().map(|(volume, _)| *volume) {
+        let sentence = format!("read of volume \"{volume}\" at 0: I/O error");
+        node.refuses(&[row(libc::EIO, &sentence, move |client| {
+            let open = Volume::open(client, name(volume), Hint::default())?;
+            let read = open.read_at(&mut [0; 4096], 0);
+            // A read takes the lock, which is a file.
+            let _ = client.close(name(volume), Hint::default());
+            read
+        })]);
+        let out = node.node.dir().join("out");
+        node.refuses_of_vlmc(&[(
+            &["export", volume, out.to_str().unwrap()],
+            &format!("vlmc export failed: block status of volume \"{volume}\" at 0: I/O error"),
+        )]);
+        assert!(node.logged("mapperd", volume), "{volume}");
+    }
+    node.end();
+}
