@@ -12,8 +12,7 @@
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
 
 use crate::layout::Place;
-use crate::process::{Mark, Registration};
-use driver::{Detail, Errno, LockHolder, LockReply, Name, Reply};
+use driver::{Detail, Errno, LockHolder, LockReply, Mark, Name, Registration, Reply};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -160,6 +159,7 @@ impl Locks {
             process: found.mark.as_ref().map(|mark| mark.process.clone()),
             ours,
             alive: found.mark.as_ref().and_then(|mark| us.sees_alive(mark)),
+            ..LockHolder::default()
         }
     }
 
@@ -169,6 +169,7 @@ impl Locks {
             process: Some(self.registration.0.process.clone()),
             ours: true,
             alive: Some(true),
+            ..LockHolder::default()
         };
         let reply = LockReply {
             holder: Some(us),

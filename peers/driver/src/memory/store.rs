@@ -186,6 +186,7 @@ impl Held {
             process: None,
             ours: self.instance == asker,
             alive,
+            ..LockHolder::default()
         }
     }
 }

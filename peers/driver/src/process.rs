@@ -1,27 +1,38 @@
 //! Who a process is, and whether it lives: so that a lock of the dead is told from one of the living.
 
-use driver::ProcessMark;
-use parking_lot::Mutex;
+use crate::ProcessMark;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One driver of one process: a process may hold several (the tests do, embedded nodes do).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) process: ProcessMark,
-    pub(crate) instance: u64,
+pub struct Mark {
+    /// The process.
+    pub process: ProcessMark,
+    /// Which driver of it.
+    pub instance: u64,
 }
 
 /// The drivers of this process that live.
 static INSTANCES: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// Nothing that holds it can panic.
+fn instances() -> MutexGuard<'static, BTreeSet<u64>> {
+    INSTANCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Registers a driver of this process while it lives.
-pub(crate) struct Registration(pub(crate) Mark);
+pub struct Registration(
+    /// Who it is.
+    pub Mark,
+);
 
 impl Registration {
-    pub(crate) fn new() -> io::Result<Registration> {
+    /// A driver that lives from now on.
+    pub fn new() -> io::Result<Registration> {
         let instance = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let process = ProcessMark {
@@ -29,25 +40,26 @@ impl Registration {
             start: start_of(pid)?.unwrap_or(0),
             boot: boot()?,
         };
-        INSTANCES.lock().insert(instance);
+        instances().insert(instance);
         Ok(Registration(Mark { process, instance }))
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        INSTANCES.lock().remove(&self.0.instance);
+        instances().remove(&self.0.instance);
     }
 }
 
 impl Mark {
-    /// As it stands in the extended attribute: pid, start, boot, instance.
-    pub(crate) fn to_text(&self) -> String {
+    /// As it stands beside a lock: pid, start, boot, instance.
+    pub fn to_text(&self) -> String {
         let ProcessMark { pid, start, boot } = &self.process;
         format!("{pid} {start} {boot} {}", self.instance)
     }
 
-    pub(crate) fn from_text(text: &str) -> Option<Mark> {
+    /// Reads what [`Self::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Mark> {
         let mut words = text.split(' ');
         let process = ProcessMark {
             pid: words.next()?.parse().ok()?,
@@ -60,9 +72,9 @@ impl Mark {
 
     /// Whether its driver lives, as `self` sees it; `None` when it is of another host, another
     /// boot or another container.
-    pub(crate) fn sees_alive(&self, other: &Mark) -> Option<bool> {
+    pub fn sees_alive(&self, other: &Mark) -> Option<bool> {
         if self.process == other.process {
-            return Some(INSTANCES.lock().contains(&other.instance));
+            return Some(instances().contains(&other.instance));
         }
         if self.process.boot != other.process.boot {
             return None;

@@ -1,0 +1,4 @@
+//! The driver over RADOS against a real cluster.
+
+mod conforming;
+mod rig;
