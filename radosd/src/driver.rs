@@ -162,6 +162,7 @@ impl Radosd {
         for event in events.drain(..) {
             match event {
                 Event::Completed { token, result } => {
+                    self.core.locks.waits.landed(token, result);
                     if let Owner::Hot(slot) = self.core.table.end(token, result) {
                         let done = self.finish_hot(slot, check(result));
                         self.core.done.borrow_mut().extend(done);
@@ -339,6 +340,8 @@ impl Drop for Radosd {
                 panic!("io_uring cannot be waited for: {error}");
             }
             self.take_events();
+            // Some may stand only now.
+            self.core.end_watches();
         }
         if in_order {
             self.core.end();

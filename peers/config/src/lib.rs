@@ -38,5 +38,5 @@ pub use error::{ConfigError, ErrorKind, Place, Warning};
 pub use node::{Archipelago, Endpoint, NodeConfig, Process, Xseg};
 pub use ports::{PortNo, PortRange};
 pub use role::{FileBlocker, HashAlgorithm, Mapperd, Poold, RadosBlocker, Role, RoleKind, Vlmcd};
-pub use sample::{SampleParams, sample_config};
+pub use sample::{SampleParams, SampleRados, sample_config};
 pub use segment::{SegmentSpec, SegmentType};

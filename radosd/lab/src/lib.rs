@@ -36,7 +36,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 pub use keys::BLOCKLIST_CAPABILITY;
-pub use tools::{Output, missing, skip};
+pub use tools::{Output, Python, missing, skip};
 
 /// The Ceph user that the project's own programs are.
 pub const USER: &str = "archip";

@@ -2,9 +2,9 @@
 //! are not ours.
 
 use crate::{Lab, keys};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// What a tool said.
 #[derive(Debug)]
@@ -68,6 +68,37 @@ with rados.Rados(conffile=sys.argv[1]) as cluster:
         for probe in probes:
             probe.wait_for_complete()
 "#;
+
+/// A running Python script; killed when dropped.
+pub struct Python {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Python {
+    /// What it says next, without the end of the line.
+    pub fn read_line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+
+    /// Tells it something.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let input = self.child.stdin.as_mut().expect("it was asked for");
+        writeln!(input, "{line}")
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 impl Lab {
     /// Runs one of Ceph's programs on this cluster, without anything that the environment says.
@@ -134,6 +165,24 @@ impl Lab {
                 String::from_utf8_lossy(&output.stderr)
             ))),
         }
+    }
+
+    /// Starts a Python script that is talked to by lines; `sys.argv` as for [`Lab::python`].
+    pub fn start_python(&self, script: &str, arguments: &[&str]) -> io::Result<Python> {
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-u", "-c", script])
+            .arg(self.conf())
+            .args(arguments)
+            .env_remove("CEPH_ARGS")
+            .env_remove("CEPH_CONF")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().expect("it was asked for");
+        Ok(Python {
+            child,
+            output: BufReader::new(output),
+        })
     }
 
     /// Runs the `rados` tool as `client.admin`; fails with what it said.

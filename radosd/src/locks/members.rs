@@ -9,11 +9,14 @@ use super::{Locks, object};
 use crate::core::Core;
 use driver::{Errno, Name};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use reactor::sync::Notify;
+use reactor::sync::{Notify, Semaphore, oneshot};
 use reactor::{Handler, Ring, opcode, types};
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
+
+/// How many locks are taken or renewed at once.
+const AT_ONCE: usize = 32;
 
 /// How often a closed gate is looked at, in nanoseconds.
 const LOOK_NS: u64 = 20_000_000;
@@ -104,14 +107,40 @@ impl Neighbours {
 impl Core {
     /// Begins: what the predecessor held is taken over, then the gate is watched.
     pub(crate) fn begin_locks(self: &Rc<Self>) {
-        let core = self.clone();
-        self.executor.spawn(async move {
-            for volume in core.locks.registry.held() {
-                core.take_again(&volume).await;
-            }
-            core.say_whom_we_list(core.locks.addresses());
+        let addresses = self.locks.addresses();
+        let held = self.locks.registry.held();
+        self.for_each(held, addresses, |core, volume| async move {
+            core.take_again(&volume).await;
         });
         self.watch_gate();
+    }
+
+    /// Does something for many locks at once; when all is done they name `addresses`.
+    fn for_each<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        volumes: Vec<Name>,
+        addresses: Vec<String>,
+        act: impl Fn(Rc<Core>, Name) -> F + 'static,
+    ) {
+        let core = self.clone();
+        self.executor.spawn(async move {
+            let some = Semaphore::new(AT_ONCE);
+            let mut ends = Vec::new();
+            for volume in volumes {
+                let permit = some.acquire().await;
+                let (job, (end, ended)) = (act(core.clone(), volume), oneshot());
+                core.executor.spawn(async move {
+                    job.await;
+                    drop(permit);
+                    end.send(());
+                });
+                ends.push(ended);
+            }
+            for ended in ends {
+                ended.await;
+            }
+            core.locks.note(|record| record.listed = addresses);
+        });
     }
 
     /// A lock that our predecessor held, unless it was given back or broken meanwhile.
@@ -137,14 +166,10 @@ impl Core {
         if !self.locks.registry.has_locks() || self.locks.lists_all() {
             return;
         }
-        let core = self.clone();
-        self.executor.spawn(async move {
-            let addresses = core.locks.addresses();
-            let held: Vec<_> = core.locks.held.borrow().keys().copied().collect();
-            for volume in held {
-                core.renew(&volume).await;
-            }
-            core.say_whom_we_list(addresses);
+        let addresses = self.locks.addresses();
+        let held = self.locks.registry.held();
+        self.for_each(held, addresses, |core, volume| async move {
+            core.renew(&volume).await;
         });
     }
 
@@ -159,10 +184,6 @@ impl Core {
             Err(Errno::NOENT | Errno::BUSY) => self.locks.forget(volume),
             Err(why) => tracing::error!(%volume, %why, "the lock cannot be renewed"),
         }
-    }
-
-    fn say_whom_we_list(&self, addresses: Vec<String>) {
-        self.locks.note(|record| record.listed = addresses);
     }
 
     /// Looks at the gate until it is open.

@@ -30,6 +30,7 @@ mod wait;
 mod wire;
 
 pub(crate) use members::{Gate, Neighbours};
+use registry::HeldName;
 pub(crate) use registry::{Record, Registry};
 pub(crate) use wait::Waits;
 
@@ -90,7 +91,7 @@ impl Locks {
 
     fn forget(&self, volume: &Name) {
         self.held.borrow_mut().remove(volume);
-        self.note(|record| record.held.retain(|name| name != volume.as_bytes()));
+        self.note(|record| record.held.retain(|name| *name != HeldName::from(volume)));
     }
 
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
@@ -114,17 +115,26 @@ impl Core {
     pub(crate) async fn acquire(&self, volume: &Name) -> Answer<Reply> {
         let object = object(volume)?;
         let _turn = self.turns.take(&object).await;
+        let taken = self.acquire_in_turn(volume, &object).await;
+        if matches!(taken, Err(Errno::BUSY)) {
+            self.locks.forget(volume);
+        }
+        taken.map(|already_ours| self.taken(volume, already_ours))
+    }
+
+    /// True: it was ours, or a predecessor's.
+    async fn acquire_in_turn(&self, volume: &Name, object: &Name) -> Answer<bool> {
         if self.locks.is_held(volume) {
-            match self.take(volume, &object, Take::Ours).await {
-                Ok(()) => return Ok(self.taken(volume, true)),
+            match self.take(volume, object, Take::Ours).await {
+                Ok(()) => return Ok(true),
                 // Broken by somebody who blocklists nobody: the original.
                 Err(Errno::NOENT | Errno::BUSY) => self.locks.forget(volume),
                 Err(errno) => return Err(errno),
             }
         }
-        match self.take(volume, &object, Take::FreeOrOurs).await {
-            Ok(()) => Ok(self.taken(volume, false)),
-            Err(Errno::BUSY) => self.take_over(volume, &object).await,
+        match self.take(volume, object, Take::FreeOrOurs).await {
+            Ok(()) => Ok(false),
+            Err(Errno::BUSY) => self.take_over(volume, object).await.map(|()| true),
             Err(errno) => Err(errno),
         }
     }
@@ -136,26 +146,23 @@ impl Core {
         // Before the clients are read: see `registry`.
         self.locks.note(|record| {
             record.locks = true;
-            if !record.held.iter().any(|name| name == volume.as_bytes()) {
-                record.held.push(volume.to_vec());
+            let name = HeldName::from(volume);
+            if !record.held.contains(&name) {
+                record.held.push(name);
             }
         });
         let argument = wire::lock(&self.locks.describe(since), take);
         let answer = self
             .apply(object, Steps::new().class(CLASS, c"lock", &argument))
             .await;
-        match answer {
-            Ok(()) => {
-                self.locks.held.borrow_mut().insert(*volume, since);
-            }
-            Err(_) if take == Take::FreeOrOurs => self.locks.forget(volume),
-            Err(_) => {}
+        if answer.is_ok() {
+            self.locks.held.borrow_mut().insert(*volume, since);
         }
         answer
     }
 
     /// A predecessor's, which is dead: its clients are cut off, and the lock is ours.
-    async fn take_over(&self, volume: &Name, object: &Name) -> Answer<Reply> {
+    async fn take_over(&self, volume: &Name, object: &Name) -> Answer<()> {
         let Some(found) = self.find(object).await? else {
             return Err(Errno::BUSY);
         };
@@ -164,8 +171,7 @@ impl Core {
         }
         self.cut_off_dead(&found).await?;
         self.break_lock(object, &found).await?;
-        self.take(volume, object, Take::FreeOrOurs).await?;
-        Ok(self.taken(volume, true))
+        self.take(volume, object, Take::FreeOrOurs).await
     }
 
     fn is_predecessor(&self, found: &Found) -> bool {

@@ -41,9 +41,27 @@ pub(crate) struct Record {
     /// Whether it has ever taken a lock.
     pub(crate) locks: bool,
     /// The volumes whose locks it holds, or is about to take, or its predecessor held.
-    pub(crate) held: Vec<Vec<u8>>,
+    pub(crate) held: Vec<HeldName>,
     /// The addresses that all of its locks name.
     pub(crate) listed: Vec<String>,
+}
+
+/// A volume's name as text: each byte is the character of that number, so that every name has a
+/// text and ordinary ones are readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldName(String);
+
+impl From<&Name> for HeldName {
+    fn from(name: &Name) -> HeldName {
+        HeldName(name.iter().map(|byte| char::from(*byte)).collect())
+    }
+}
+
+impl HeldName {
+    fn name(&self) -> Option<Name> {
+        let bytes: Result<Vec<u8>, _> = self.0.chars().map(u8::try_from).collect();
+        Name::new(&bytes.ok()?).ok()
+    }
 }
 
 /// Our file, and the folder of all of them.
@@ -105,11 +123,7 @@ impl Registry {
     /// The volumes whose locks are ours or our predecessor's.
     pub(crate) fn held(&self) -> Vec<Name> {
         let record = self.record.borrow();
-        record
-            .held
-            .iter()
-            .flat_map(|name| Name::new(name))
-            .collect()
+        record.held.iter().filter_map(HeldName::name).collect()
     }
 
     pub(crate) fn has_locks(&self) -> bool {
@@ -226,6 +240,15 @@ mod tests {
         assert!(third.is_settled("v1:1.1.1.1:0/1") && !third.is_settled("1.1.1.1:0/3"));
         third.end().unwrap();
         assert!(open("1.1.1.1:0/4").former().is_empty());
+    }
+
+    #[test]
+    fn every_name_has_a_text() {
+        for bytes in [&b"volume"[..], b"\xff\x80\xc3\xa9", b"a\nb\"c"] {
+            let name = Name::new(bytes).unwrap();
+            assert_eq!(HeldName::from(&name).name(), Some(name));
+        }
+        assert_eq!(HeldName("\u{100}".into()).name(), None);
     }
 
     #[test]

@@ -19,11 +19,20 @@ const NOTIFY_MS: u64 = 2000;
 /// A watch ends after this, though nothing was heard: nobody may wait any more.
 const WATCH: Duration = Duration::from_secs(60);
 
+/// One watch; librados itself gives back one that never stood.
+#[derive(Default)]
+struct Watch {
+    handle: u64,
+    /// The operation that makes it stand.
+    token: Option<u64>,
+    stands: bool,
+}
+
 /// What is waited for.
 #[derive(Default)]
 pub(crate) struct Waits {
-    /// Volumes that are watched or about to be; the handle once the watch stands.
-    watched: RefCell<HashMap<Name, Option<u64>>>,
+    /// Volumes that are watched or about to be.
+    watched: RefCell<HashMap<Name, Watch>>,
     /// Volumes whose lock may be free now.
     freed: RefCell<Vec<Name>>,
 }
@@ -36,8 +45,23 @@ impl Waits {
 
     fn volume_of(&self, handle: u64) -> Option<Name> {
         let watched = self.watched.borrow();
-        let found = watched.iter().find(|(_, its)| **its == Some(handle));
+        let found = watched
+            .iter()
+            .find(|(_, its)| its.stands && its.handle == handle);
         found.map(|(volume, _)| *volume)
+    }
+
+    /// An operation ended; maybe it made a watch stand.
+    pub(crate) fn landed(&self, token: u64, result: i32) {
+        let mut watched = self.watched.borrow_mut();
+        let of_it = watched.iter_mut().find(|(_, its)| its.token == Some(token));
+        let Some((volume, watch)) = of_it else { return };
+        watch.token = None;
+        watch.stands = result >= 0;
+        let volume = *volume;
+        if result < 0 {
+            watched.remove(&volume);
+        }
     }
 }
 
@@ -47,7 +71,8 @@ impl Core {
         if self.locks.waits.watched.borrow().contains_key(volume) {
             return;
         }
-        self.locks.waits.watched.borrow_mut().insert(*volume, None);
+        let watch = Watch::default();
+        self.locks.waits.watched.borrow_mut().insert(*volume, watch);
         let (core, volume) = (self.clone(), *volume);
         self.executor.spawn(async move {
             if core.begin_watch(&volume).await.is_none() {
@@ -63,13 +88,16 @@ impl Core {
         let call = |token| {
             let (completion, its) = self.pool.watch(name.as_c_str(), token)?;
             handle = its;
+            let watch = Watch {
+                handle,
+                token: Some(token),
+                stands: false,
+            };
+            self.locks.waits.watched.borrow_mut().insert(*volume, watch);
             Ok(completion)
         };
         let (answer, ()) = self.run((), call).await;
-        // librados itself gives back a watch that failed.
         answer.ok()?;
-        let waits = &self.locks.waits;
-        waits.watched.borrow_mut().insert(*volume, Some(handle));
         if matches!(self.find(&object).await, Ok(None)) {
             self.freed(volume);
             return Some(());
@@ -89,7 +117,12 @@ impl Core {
     fn freed(self: &Rc<Self>, volume: &Name) {
         let watched = self.locks.waits.watched.borrow_mut().remove(volume);
         self.locks.waits.freed.borrow_mut().push(*volume);
-        if let Some(Some(handle)) = watched {
+        if let Some(Watch {
+            handle,
+            stands: true,
+            ..
+        }) = watched
+        {
             let core = self.clone();
             self.executor
                 .spawn(async move { core.end_watch(handle).await });
@@ -102,10 +135,14 @@ impl Core {
         let _ = self.run((), call).await;
     }
 
-    /// Ends every watch; what it waits for is in the table then.
+    /// Ends every watch that stands; what it waits for is in the table then.
     pub(crate) fn end_watches(self: &Rc<Self>) {
-        let watched = std::mem::take(&mut *self.locks.waits.watched.borrow_mut());
-        for handle in watched.into_values().flatten() {
+        let standing: Vec<_> = {
+            let mut watched = self.locks.waits.watched.borrow_mut();
+            let all = watched.extract_if(|_, watch| watch.stands);
+            all.map(|(_, watch)| watch.handle).collect()
+        };
+        for handle in standing {
             // The table counts it, whether or not anybody polls the future.
             drop(
                 self.table

@@ -96,3 +96,21 @@ pub(crate) fn write(name: &str, offset: u64, bytes: &[u8]) -> Op {
 pub(crate) fn run_dir() -> TempDir {
     TempDir::new().unwrap()
 }
+
+/// Lets the reactor do something, or wait for something to do.
+pub(crate) fn pump(reactor: &Reactor) {
+    reactor.turn_or_wait(Some(100_000_000)).unwrap();
+}
+
+/// The addresses that the cluster refuses, in order.
+pub(crate) fn blocklisted(lab: &Lab) -> Vec<String> {
+    let command = r#"{"prefix":"osd blocklist ls"}"#;
+    let said = lab.mon_commands(&[command.into()]).unwrap().remove(0);
+    let words = said.split_whitespace();
+    let mut addresses: Vec<_> = words
+        .filter(|word| word.contains('/'))
+        .map(str::to_owned)
+        .collect();
+    addresses.sort();
+    addresses
+}
