@@ -19,7 +19,7 @@
 //! | `shape` | zeroes, truncate, copy, delete, info |
 //! | `content` | hash and list |
 //! | `tags` | what each volume has written and not synced; sync |
-//! | `locks`, `process` | lock files that work together with the original's |
+//! | `locks` | lock files that work together with the original's |
 //! | `marker` | `.archipelago`, by which a directory is known again |
 //! | `drain` | [`DrainLock`]: waits until a dead predecessor writes no more |
 //! | `fs` | single system calls as futures |
@@ -41,7 +41,6 @@ mod locks;
 mod marker;
 mod object;
 mod open;
-mod process;
 mod ranges;
 mod shape;
 mod spot;

@@ -12,8 +12,7 @@
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
 
 use crate::layout::Place;
-use crate::process::{MARK_LEN_MAX, Mark, Registration};
-use driver::{Detail, Errno, LockHolder, LockReply, Name, Reply};
+use driver::{Detail, Errno, LockHolder, LockReply, MARK_LEN_MAX, Mark, Name, Registration, Reply};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -161,6 +160,7 @@ impl Locks {
             run_dir: found.mark.as_ref().and_then(|mark| mark.run_dir.clone()),
             ours,
             alive: found.mark.as_ref().and_then(|mark| us.sees_alive(mark)),
+            ..LockHolder::default()
         }
     }
 
@@ -171,6 +171,7 @@ impl Locks {
             run_dir: self.registration.0.run_dir.clone(),
             ours: true,
             alive: Some(true),
+            ..LockHolder::default()
         };
         let reply = LockReply {
             holder: Some(us),

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::tally::Tally;
@@ -23,6 +23,18 @@ pub(crate) struct Options {
 struct Step {
     arguments: &'static str,
     environment: &'static [(&'static str, &'static str)],
+}
+
+/// What RADOS needs to build; where it is, everything is built and tested with it.
+const LIBRADOS: &str = "/usr/include/rados/librados.h";
+const RADOS: &str = "archip-node/rados";
+
+/// The features that this machine can build: `--features archip-node/rados`, or nothing.
+pub(crate) fn features() -> Vec<&'static str> {
+    match Path::new(LIBRADOS).exists() {
+        true => vec!["--features", RADOS],
+        false => Vec::new(),
+    }
 }
 
 /// In the order of what they cost. The models have a folder of their own, because their
@@ -89,9 +101,12 @@ fn failed_step() -> Tally {
 impl Step {
     fn command(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .args(self.arguments.split(' '))
-            .envs(self.environment.iter().copied());
+        let mut words = self.arguments.split(' ');
+        command.args(words.next());
+        if self.arguments.contains("--workspace") {
+            command.args(features());
+        }
+        command.args(words).envs(self.environment.iter().copied());
         command.current_dir(workspace());
         command
     }

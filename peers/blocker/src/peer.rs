@@ -301,6 +301,9 @@ impl Blocker {
                 if !request.has(flags::NOSYNC) && !self.stopping =>
             {
                 let at = self.env.clock.now_ns() + RETRY_NS;
+                if let Ok(volume) = parse::name(&request.target) {
+                    self.driver.await_lock(&volume);
+                }
                 self.waiters.push(at, incoming, request);
                 self.set_alarm();
             }
@@ -399,6 +402,13 @@ impl Blocker {
     }
 
     fn retry_waiters(&mut self) -> bool {
+        if self.waiters.next().is_some() {
+            let mut freed = Vec::new();
+            self.driver.freed_locks(&mut freed);
+            freed
+                .iter()
+                .for_each(|volume| self.waiters.released(volume));
+        }
         let now = self.env.clock.now_ns();
         if self.waiters.next().is_none_or(|at| at > now) {
             return false;
@@ -460,6 +470,10 @@ impl Peer for Blocker {
         self.done = done;
         progress |= self.retry_waiters();
         progress
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.driver.lost()
     }
 
     fn under_way(&self) -> usize {

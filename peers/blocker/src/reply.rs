@@ -58,6 +58,15 @@ pub struct LockReport {
     pub alive: Option<bool>,
     /// Whether this very node holds it.
     pub ours: bool,
+    /// The host that took it, where the storage remembers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The network addresses that may write on its behalf (RADOS).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub addresses: Vec<String>,
+    /// When it was taken, in seconds since 1970, where the storage remembers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 impl From<&LockHolder> for LockReport {
@@ -68,6 +77,9 @@ impl From<&LockHolder> for LockReport {
             run_dir: holder.run_dir.clone(),
             alive: holder.alive,
             ours: holder.ours,
+            host: holder.host.clone(),
+            addresses: holder.addresses.clone(),
+            since: holder.since_s,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! ACQUIREs that wait for a lock: a state of the peer, never a sleeping thread (B13).
 //!
-//! They are tried again when this blocker releases that lock, and once a second besides, because
-//! another node's release tells us nothing.
+//! They are tried again when this blocker releases that lock, or its driver hears that another node
+//! has; and once a second besides, because a node may die, and not every driver hears of others.
 
 use std::collections::VecDeque;
 use xseg::{Incoming, Request};

@@ -41,5 +41,5 @@ pub use role::{
     FileBlocker, HashAlgorithm, LOCK_TTL_S_DEFAULT, Mapperd, Poold, RadosBlocker, Role, RoleKind,
     Vlmcd,
 };
-pub use sample::{SampleParams, sample_config};
+pub use sample::{SampleParams, SampleRados, sample_config};
 pub use segment::{SegmentSpec, SegmentType};

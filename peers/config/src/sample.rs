@@ -31,6 +31,21 @@ pub struct SampleParams {
     pub endpoint: crate::Endpoint,
     /// `USER` and `GROUP`.
     pub caller: Caller,
+    /// Objects in RADOS; in the node's folder when `None`.
+    pub rados: Option<SampleRados>,
+}
+
+/// Where the objects of a sample node over RADOS are.
+#[derive(Clone, Debug)]
+pub struct SampleRados {
+    /// `ceph_conf` of both blockers.
+    pub ceph_conf: PathBuf,
+    /// `cephx_id` of both blockers.
+    pub cephx_id: String,
+    /// `pool` of blockerb.
+    pub blocks: String,
+    /// `pool` of blockerm.
+    pub maps: String,
 }
 
 impl SampleParams {
@@ -45,6 +60,7 @@ impl SampleParams {
             direct: true,
             endpoint: crate::Endpoint::Auto,
             caller: Caller::current(),
+            rados: None,
         }
     }
 
@@ -109,19 +125,29 @@ ROLES = blockerb blockerm mapperd vlmcd
     )
 }
 
-fn roles(params: &SampleParams) -> [(&'static str, String); 4] {
-    let direct = if params.direct { "True" } else { "False" };
-    let blocker = |what, dir, port| {
-        format!(
-            "# {what}\ntype = file_blocker\nportno_start = {port}\nportno_end = {port}\n\
-             archip_dir = {dir}\nlock_dir = locks\ndirect = {direct}\n"
-        )
+/// The keys of a blocker whose objects are in the folder `dir`, or in the pool that `pool` picks.
+fn storage(params: &SampleParams, dir: &str, pool: fn(&SampleRados) -> &str) -> String {
+    let Some(rados) = &params.rados else {
+        let direct = if params.direct { "True" } else { "False" };
+        return format!(
+            "type = file_blocker\narchip_dir = {dir}\nlock_dir = locks\ndirect = {direct}\n"
+        );
     };
+    let (pool, id, conf) = (pool(rados), &rados.cephx_id, rados.ceph_conf.display());
+    format!("type = rados_blocker\npool = {pool}\ncephx_id = {id}\nceph_conf = {conf}\n")
+}
+
+fn roles(params: &SampleParams) -> [(&'static str, String); 4] {
+    let blocker = |what, port, storage: String| {
+        format!("# {what}\nportno_start = {port}\nportno_end = {port}\n{storage}")
+    };
+    let blocks = storage(params, "blocks", |rados| &rados.blocks);
+    let maps = storage(params, "maps", |rados| &rados.maps);
     [
-        ("blockerb", blocker("The data of volumes.", "blocks", 1)),
+        ("blockerb", blocker("The data of volumes.", 1, blocks)),
         (
             "blockerm",
-            blocker("The maps of volumes, and their locks.", "maps", 2),
+            blocker("The maps of volumes, and their locks.", 2, maps),
         ),
         (
             "mapperd",

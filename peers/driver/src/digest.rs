@@ -50,7 +50,7 @@ impl HashAlgorithm {
 }
 
 /// `content` up to its last byte that is not zero.
-pub(crate) fn strip_zeros(content: &[u8]) -> &[u8] {
+pub fn strip_zeros(content: &[u8]) -> &[u8] {
     let len = content.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
     &content[..len]
 }

@@ -77,7 +77,7 @@ pub struct LockReply {
 }
 
 /// Who holds a lock.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct LockHolder {
     /// The owner's text (`unique_str`, by default HOSTNAME_PORT).
     pub owner: Vec<u8>,
@@ -89,6 +89,12 @@ pub struct LockHolder {
     pub ours: bool,
     /// Whether the process lives; `None` when it is not of this host or not known.
     pub alive: Option<bool>,
+    /// The host that it took the lock on, where the storage remembers it.
+    pub host: Option<String>,
+    /// The network addresses that may write on its behalf, where storage is reached by network.
+    pub addresses: Vec<String>,
+    /// When it took the lock, in seconds since 1970, where the storage remembers it.
+    pub since_s: Option<u64>,
 }
 
 impl fmt::Debug for LockHolder {
@@ -99,6 +105,9 @@ impl fmt::Debug for LockHolder {
             .field("run_dir", &self.run_dir)
             .field("ours", &self.ours)
             .field("alive", &self.alive)
+            .field("host", &self.host)
+            .field("addresses", &self.addresses)
+            .field("since_s", &self.since_s)
             .finish()
     }
 }

@@ -11,6 +11,7 @@
 //! | `buf` | [`Buf`], memory that an operation owns until its completion |
 //! | `errno` | [`Errno`], why an operation failed |
 //! | `digest` | the hash algorithms of HASH |
+//! | `process` | who a process is, and whether it lives: [`Mark`], [`Registration`] |
 //! | `memory` | [`MemoryDriver`], complete and in memory, with faults for the simulation |
 //! | `conformance` | the suite that every driver has to pass |
 
@@ -22,11 +23,13 @@ mod errno;
 mod memory;
 mod name;
 mod ops;
+mod process;
 
 pub use buf::Buf;
-pub use digest::{Digest, HashAlgorithm, UnknownAlgorithm};
+pub use digest::{Digest, HashAlgorithm, UnknownAlgorithm, strip_zeros};
 pub use done::{Detail, Done, LockHolder, LockReply, ProcessMark, Reply};
 pub use errno::Errno;
 pub use memory::{Failure, Faults, MemoryDriver, MemoryStore};
 pub use name::{MAX_NAME, Name, NameError};
 pub use ops::{Capabilities, Driver, Op, OpId, Tag};
+pub use process::{MARK_LEN_MAX, Mark, Registration};

@@ -206,4 +206,17 @@ pub trait Driver {
     /// Whether the lock of `volume`, which this driver acquired, still is ours: cheap, and asked
     /// before a FLUSH is acknowledged and a map entry is committed.
     fn lock_is_held(&mut self, volume: &Name) -> bool;
+
+    /// Somebody waits for the lock of `volume`, which was `EBUSY`. A driver that can hear of its
+    /// end listens for a while, and says so through [`freed_locks`](Self::freed_locks).
+    fn await_lock(&mut self, _volume: &Name) {}
+
+    /// Adds the volumes whose lock may be free now, among those that were waited for.
+    fn freed_locks(&mut self, _volumes: &mut Vec<Name>) {}
+
+    /// Why the storage refuses this instance for good, as a sentence. Nothing that is in flight is
+    /// answered then: the process has to end, and its successor does it again.
+    fn lost(&self) -> Option<String> {
+        None
+    }
 }

@@ -25,6 +25,15 @@ pub(crate) struct LockReport {
     /// Whether this very node's blocker holds it.
     #[serde(default)]
     pub(crate) ours: bool,
+    /// The host that took it, where the storage remembers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
+    /// The network addresses that may write on its behalf (RADOS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) addresses: Vec<String>,
+    /// When it was taken, in seconds since 1970, where the storage remembers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<u64>,
 }
 
 /// The bytes of LOCKINFO's answer, at most.

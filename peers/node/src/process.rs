@@ -72,9 +72,7 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
     let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
     let connection = join(plan, &mut engine)?;
     engine.keep(connection);
-    engine
-        .run(say_ready)
-        .map_err(failed("the reactor failed"))?;
+    engine.run(say_ready).map_err(failed("it serves no more"))?;
     drop(engine);
     drop(pid_files);
     Ok(())

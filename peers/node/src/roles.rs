@@ -2,7 +2,7 @@
 
 use crate::served::Served;
 use config::paths::Places;
-use config::{FileBlocker, Role, RoleKind};
+use config::{FileBlocker, RadosBlocker, Role, RoleKind};
 use driver::{Driver, HashAlgorithm};
 use filed::{DrainLock, Filed, OpenError};
 use reactor::Reactor;
@@ -57,12 +57,9 @@ pub fn make(
         }
         RoleKind::Mapperd(maps) => Box::new(mapper(role, maps, desk, reactor)),
         RoleKind::Vlmcd(volumes) => Box::new(composer(role, volumes, desk, reactor)),
-        RoleKind::RadosBlocker(_) => {
-            return Err(RoleError::Missing {
-                role: role.name.clone(),
-                kind: "rados_blocker",
-                advice: "use a build with RADOS, or file_blocker",
-            });
+        RoleKind::RadosBlocker(rados) => {
+            let driver = rados_driver(role, rados, reactor, places)?;
+            Box::new(blocker(role, rados.hash_algorithm, desk, driver, reactor))
         }
         RoleKind::Poold(_) => {
             return Err(RoleError::Missing {
@@ -171,6 +168,59 @@ fn advice(why: &OpenError, served: &Served) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// The RADOS driver of a blocker. It cuts off a dead predecessor itself; and the pool must be the
+/// one that this role served before.
+#[cfg(feature = "rados")]
+fn rados_driver(
+    role: &Role,
+    rados: &RadosBlocker,
+    reactor: &Reactor,
+    places: &Places,
+) -> Result<Box<dyn Driver>, RoleError> {
+    let storage = |sentence: String| RoleError::Storage {
+        role: role.name.clone(),
+        sentence,
+    };
+    let run_dir = &places.run_dir;
+    let known = run_dir.join(format!("{}.pool", role.name));
+    // Beside the id stands the pool's name: another name in the configuration is another pool.
+    let expected_id = std::fs::read_to_string(&known).ok().and_then(|text| {
+        Some(
+            text.strip_prefix(&rados.pool)?
+                .strip_prefix('\n')?
+                .to_owned(),
+        )
+    });
+    let config = radosd::Config {
+        pool: rados.pool.clone(),
+        cephx_id: rados.cephx_id.clone(),
+        ceph_conf: rados.ceph_conf.clone(),
+        owner: role.owner(),
+        role: role.name.clone(),
+        run_dir: run_dir.clone(),
+        expected_id,
+    };
+    let driver =
+        radosd::Radosd::open(config, reactor).map_err(|why| storage(with_sources(&why)))?;
+    std::fs::write(&known, format!("{}\n{}", rados.pool, driver.id()))
+        .map_err(|why| storage(format!("can't write {}: {why}", known.display())))?;
+    Ok(Box::new(driver))
+}
+
+#[cfg(not(feature = "rados"))]
+fn rados_driver(
+    role: &Role,
+    _: &RadosBlocker,
+    _: &Reactor,
+    _: &Places,
+) -> Result<Box<dyn Driver>, RoleError> {
+    Err(RoleError::Missing {
+        role: role.name.clone(),
+        kind: "rados_blocker",
+        advice: "install librados (Debian: librados-dev), and build with --features archip-node/rados",
+    })
 }
 
 /// An error with its causes, in one sentence.

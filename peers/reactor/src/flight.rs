@@ -1,7 +1,10 @@
-//! Operations whose memory the ring keeps: what a task waits for.
+//! Operations whose memory is kept until they end: what a task waits for.
+//!
+//! The ring has one such table ([`Ring::op`](crate::Ring::op)); a driver of another kernel or
+//! library may have its own.
 //!
 //! What holds: the keeper of an operation's memory has two owners, the future and this table, and
-//! the table lets go only at the completion. So a dropped future frees nothing that the kernel may
+//! the table lets go only at the completion. So a dropped future frees nothing that somebody else may
 //! still write to.
 
 use std::cell::RefCell;
@@ -11,13 +14,13 @@ use std::task::{Context, Poll, Waker};
 
 /// Operations in flight, by slot.
 #[derive(Default)]
-pub(crate) struct Flights {
+pub struct Flights {
     slots: Vec<Option<Rc<dyn Land>>>,
     free: Vec<u64>,
 }
 
 /// An operation whose completion has come, out of the table.
-pub(crate) struct Landed {
+pub struct Landed {
     flight: Rc<dyn Land>,
     result: i32,
 }
@@ -41,10 +44,7 @@ trait Land {
 
 impl Flights {
     /// Takes a slot for an operation that needs `keep`.
-    pub(crate) fn start<K: 'static>(
-        &mut self,
-        keep: K,
-    ) -> (u64, impl Future<Output = (i32, K)> + use<K>) {
+    pub fn start<K: 'static>(&mut self, keep: K) -> (u64, impl Future<Output = (i32, K)> + use<K>) {
         let state = Rc::new(State(RefCell::new(Inner {
             result: None,
             keep: Some(keep),
@@ -59,7 +59,7 @@ impl Flights {
     }
 
     /// Takes the operation out of its slot.
-    pub(crate) fn land(&mut self, slot: u64, result: i32) -> Landed {
+    pub fn land(&mut self, slot: u64, result: i32) -> Landed {
         let flight = self.slots[slot as usize].take();
         let flight = flight.expect("the kernel completes an operation once");
         self.free.push(slot);
@@ -69,7 +69,7 @@ impl Flights {
 
 impl Landed {
     /// Wakes the task that waits for it.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         self.flight.land(self.result);
     }
 }

@@ -6,7 +6,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `ring` | [`Ring`], [`Handler`]: submissions and completions of io_uring |
-//! | `flight` | operations whose memory the ring itself keeps: [`Ring::op`] |
+//! | `flight` | [`Flights`]: operations whose memory is kept until they end, as by [`Ring::op`] |
 //! | `executor` | [`Executor`]: tasks of several steps |
 //! | `timers` | [`Timers`]: tasks that wait for a time |
 //! | `offload` | [`Offload`]: threads for system calls that io_uring does not have |
@@ -28,6 +28,7 @@ mod timers;
 pub use bundle::Reactor;
 pub use env::{Clock, Entropy, Env, RealClock, RealEntropy, SeededEntropy, SimClock};
 pub use executor::Executor;
+pub use flight::{Flights, Landed};
 pub use io_uring::{opcode, squeue, types};
 pub use offload::Offload;
 pub use ring::{Handler, MAX_PAYLOAD, Ring, RingError};

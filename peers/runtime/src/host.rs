@@ -129,6 +129,11 @@ impl Host {
         any | station.deliver_mail()
     }
 
+    /// Why one of the peers can serve no more.
+    pub fn lost(&self) -> Option<String> {
+        self.stations.iter().find_map(|s| s.peer.lost())
+    }
+
     /// Whether anything is outstanding for which it is worth to stay awake a little.
     pub fn under_way(&self) -> bool {
         self.stations

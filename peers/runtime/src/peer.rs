@@ -17,6 +17,12 @@ pub trait Peer {
         false
     }
 
+    /// Why this peer can serve no more though its process lives, as a sentence. The process ends
+    /// then without answering what is under way, and its successor does it again.
+    fn lost(&self) -> Option<String> {
+        None
+    }
+
     /// How much is under way: while it is not 0 the host may spin a little before it sleeps, and
     /// a stop waits.
     fn under_way(&self) -> usize;

@@ -19,7 +19,6 @@ use system_tests::real::RealNode;
 use system_tests::straight;
 use system_tests::verifier::{self, Load, Outcome, Tally};
 use xseg::Name;
-use xseg::join::observe;
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 /// Blocks of 4 KiB of a volume that is soon its own: 16 objects.

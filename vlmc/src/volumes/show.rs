@@ -55,12 +55,47 @@ pub(super) fn holder(lock: &Value) -> String {
     if let Some(pid) = lock.get("pid").and_then(Value::as_u64) {
         text += &format!(", process {pid}");
     }
+    if let Some(host) = lock.get("host").and_then(Value::as_str) {
+        text += &format!(" on {host}");
+    }
+    if let Some(since) = lock.get("since").and_then(Value::as_i64) {
+        text += &format!(" since {}", utc(since));
+    }
+    let addresses = lock.get("addresses").and_then(Value::as_array);
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .flatten()
+        .flat_map(Value::as_str)
+        .collect();
+    if !addresses.is_empty() {
+        text += &format!(", writing from {}", addresses.join(" "));
+    }
     match lock.get("alive").and_then(Value::as_bool) {
         Some(false) => text += ", which is dead",
         _ if lock.get("ours") == Some(&Value::Bool(true)) => text += ", this node",
         _ => {}
     }
     text
+}
+
+/// Seconds since 1970 as a date, `2026-11-27 05:23:13 UTC`. Days are counted in eras of 400 years
+/// that begin on the first of March, so that a leap day is the last of its year.
+fn utc(seconds: i64) -> String {
+    let (days, second) = (
+        seconds.div_euclid(86_400) + 719_468,
+        seconds.rem_euclid(86_400),
+    );
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month < 10 {
+        true => (era * 400 + year, month + 3),
+        false => (era * 400 + year + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 /// What `status` prints, and from which fields of mapperd's answer.
@@ -140,5 +175,25 @@ mod tests {
         assert_eq!(holder(&dead), "host_2, process 7, which is dead");
         let ours = json!({ "owner": "host_2", "ours": true });
         assert_eq!(holder(&ours), "host_2, this node");
+        let rados = json!({ "owner": "host_2", "pid": 7, "host": "host", "since": 1_795_756_993,
+            "addresses": ["10.0.0.1:0/5", "10.0.0.1:0/6"], "ours": false });
+        assert_eq!(
+            holder(&rados),
+            "host_2, process 7 on host since 2026-11-27 05:23:13 UTC, writing from 10.0.0.1:0/5 \
+             10.0.0.1:0/6"
+        );
+    }
+
+    #[test]
+    fn dates_are_the_calendars() {
+        for (seconds, date) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(seconds), date);
+        }
     }
 }

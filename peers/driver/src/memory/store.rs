@@ -187,6 +187,7 @@ impl Held {
             process: None,
             ours: self.instance == asker,
             alive,
+            ..LockHolder::default()
         }
     }
 }

@@ -1,33 +1,44 @@
 //! Who a process is, and whether it lives: so that a lock of the dead is told from one of the living.
 
-use driver::ProcessMark;
-use parking_lot::Mutex;
+use crate::ProcessMark;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest text of a mark, bytes.
-pub(crate) const MARK_LEN_MAX: usize = 1024;
+pub const MARK_LEN_MAX: usize = 1024;
 
 /// One driver of one process: a process may hold several (the tests do, embedded nodes do).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) process: ProcessMark,
-    pub(crate) instance: u64,
+pub struct Mark {
+    /// The process.
+    pub process: ProcessMark,
+    /// Which driver of it.
+    pub instance: u64,
     /// `RUN_DIR` of its node.
-    pub(crate) run_dir: Option<PathBuf>,
+    pub run_dir: Option<PathBuf>,
 }
 
 /// The drivers of this process that live.
 static INSTANCES: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// Nothing that holds it can panic.
+fn instances() -> MutexGuard<'static, BTreeSet<u64>> {
+    INSTANCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Registers a driver of this process while it lives.
-pub(crate) struct Registration(pub(crate) Mark);
+pub struct Registration(
+    /// Who it is.
+    pub Mark,
+);
 
 impl Registration {
-    pub(crate) fn new(run_dir: Option<PathBuf>) -> io::Result<Registration> {
+    /// A driver that lives from now on, of the node whose `RUN_DIR` that is.
+    pub fn new(run_dir: Option<PathBuf>) -> io::Result<Registration> {
         let instance = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let process = ProcessMark {
@@ -35,7 +46,7 @@ impl Registration {
             start: start_of(pid)?.unwrap_or(0),
             boot: boot()?,
         };
-        INSTANCES.lock().insert(instance);
+        instances().insert(instance);
         Ok(Registration(Mark {
             process,
             instance,
@@ -46,14 +57,14 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        INSTANCES.lock().remove(&self.0.instance);
+        instances().remove(&self.0.instance);
     }
 }
 
 impl Mark {
-    /// As it stands in the extended attribute: pid, start, boot, instance, and the rest of it is
-    /// `RUN_DIR`, if that fits.
-    pub(crate) fn to_text(&self) -> String {
+    /// As it stands beside a lock: pid, start, boot, instance, and the rest of it is `RUN_DIR`, if
+    /// that fits.
+    pub fn to_text(&self) -> String {
         let ProcessMark { pid, start, boot } = &self.process;
         let mut text = format!("{pid} {start} {boot} {}", self.instance);
         let run_dir = self.run_dir.as_deref().and_then(Path::to_str);
@@ -63,7 +74,8 @@ impl Mark {
         text
     }
 
-    pub(crate) fn from_text(text: &str) -> Option<Mark> {
+    /// Reads what [`Self::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Mark> {
         let mut words = text.splitn(5, ' ');
         let process = ProcessMark {
             pid: words.next()?.parse().ok()?,
@@ -80,9 +92,9 @@ impl Mark {
 
     /// Whether its driver lives, as `self` sees it; `None` when it is of another host, another
     /// boot or another container.
-    pub(crate) fn sees_alive(&self, other: &Mark) -> Option<bool> {
+    pub fn sees_alive(&self, other: &Mark) -> Option<bool> {
         if self.process == other.process {
-            return Some(INSTANCES.lock().contains(&other.instance));
+            return Some(instances().contains(&other.instance));
         }
         if self.process.boot != other.process.boot {
             return None;

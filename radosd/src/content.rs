@@ -1,0 +1,91 @@
+//! HASH and LIST.
+//!
+//! **The order of a list.** A pool's objects lie in the order of their hash's reversed bits, which
+//! is the order in which an OSD gives them, and in which a placement group is a range. A cursor is
+//! such a reversed hash, so it stays valid whatever comes and goes, and across restarts. A page
+//! never ends between two objects of the same hash.
+
+use crate::core::{Answer, Core};
+use crate::hash::reversed_hash;
+use crate::sys::Steps;
+use driver::{Buf, Detail, Errno, HashAlgorithm, Name, Reply, strip_zeros};
+use std::rc::Rc;
+
+impl Core {
+    pub(crate) async fn hash(
+        self: Rc<Self>,
+        name: Name,
+        (offset, size): (u64, u64),
+        algorithm: HashAlgorithm,
+    ) -> Answer<Reply> {
+        let _memory = self.copies.acquire().await;
+        let bytes = if size == 0 {
+            self.stat(&name).await?;
+            Vec::new()
+        } else {
+            let buf = Buf::new(size as usize);
+            let (count, buf) = self.read_into(&name, buf, size as usize, offset).await;
+            let mut bytes = buf.to_vec();
+            bytes.truncate(count?);
+            bytes
+        };
+        let job = move || {
+            let stripped = strip_zeros(&bytes).to_vec();
+            (algorithm.digest(&stripped), stripped)
+        };
+        let (digest, content) = self.offload.run(job).await;
+        let steps = Steps::new().create(true);
+        let steps = match content.is_empty() {
+            true => steps,
+            false => steps.write(&content, 0),
+        };
+        match self.apply(&digest.to_name(), steps).await {
+            // B20: an object of that name has this content, whoever wrote it.
+            Err(Errno::EXIST) => {}
+            answer => answer?,
+        }
+        Ok(Reply {
+            serviced: size,
+            detail: Detail::Hash(digest),
+        })
+    }
+
+    pub(crate) async fn list(self: Rc<Self>, cursor: u64, max: usize) -> Answer<Reply> {
+        let Ok(from) = u32::try_from(cursor) else {
+            // What stands behind the last object.
+            return Ok(page(Vec::new(), usize::MAX));
+        };
+        let mut wanted = max.max(1);
+        loop {
+            let pool = self.pool.clone();
+            let listed = self.offload.run(move || pool.list(from, wanted + 1));
+            let names = listed.await?;
+            if names.len() <= wanted {
+                return Ok(page(names, usize::MAX));
+            }
+            if let Some(end) = end_of_page(&names) {
+                return Ok(page(names, end));
+            }
+            wanted *= 2;
+        }
+    }
+}
+
+/// Where the objects of the last hash begin, unless all have the same.
+fn end_of_page(names: &[Vec<u8>]) -> Option<usize> {
+    let last = reversed_hash(names.last()?);
+    let before = names.iter().rposition(|name| reversed_hash(name) != last)?;
+    Some(before + 1)
+}
+
+/// The first `end` names, and a cursor to what follows them.
+fn page(names: Vec<Vec<u8>>, end: usize) -> Reply {
+    let next = names.get(end).map(|name| u64::from(reversed_hash(name)));
+    let names = names
+        .iter()
+        .take(end)
+        // What is no name of ours was put there by somebody else.
+        .filter_map(|name| Name::new(name).ok())
+        .collect();
+    Detail::List { names, next }.into()
+}

@@ -1,0 +1,282 @@
+//! Locks that fence (`docs/decisions/0010-locks-on-rados-fence.md`).
+//!
+//! A lock is the exclusive lock `RadosLock` with the cookie `foo` on the object `NAME_lock`, as the
+//! original's. Its holder is a client instance, so it does not outlive one: a successor with the
+//! same owner's text takes it over, after the dead instance was blocklisted.
+//!
+//! ```text
+//!            +-- free, or ours ---------------------------------------> ours
+//!   ACQUIRE -+-- a dead predecessor's: blocklist what it names, break -> ours
+//!            +-- another's -> EBUSY; who waits is told when it is given back
+//!
+//!   RELEASE by force: blocklist every address that the lock names; wait until every OSD knows;
+//!                     only then break it
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `wire` | the bytes of the object class `lock` |
+//! | `description` | what stands in a lock |
+//! | `registry` | how the clients of a node know each other |
+//! | `members` | naming them all in every lock; who may not write before it is named |
+//! | `fence` | blocklisting |
+//! | `wait` | hearing that a lock was given back |
+
+mod description;
+mod fence;
+mod members;
+mod registry;
+mod wait;
+mod wire;
+
+pub(crate) use members::{Gate, Neighbours};
+use registry::HeldName;
+pub(crate) use registry::{Record, Registry};
+pub(crate) use wait::Waits;
+
+use crate::core::{Answer, Core, ObjectName};
+use crate::sys::Steps;
+use description::{Description, Found, hostname, now};
+use driver::{Detail, Errno, LockHolder, LockReply, Name, Registration, Reply};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use wire::Take;
+
+const CLASS: &CStr = c"lock";
+
+/// Room for the answer about a lock, in bytes.
+const INFO: usize = 64 << 10;
+
+/// The locks of one driver.
+pub(crate) struct Locks {
+    pub(crate) owner: String,
+    pub(crate) registration: Registration,
+    pub(crate) registry: Registry,
+    /// Those that are ours, and since when.
+    pub(crate) held: RefCell<BTreeMap<Name, u64>>,
+    pub(crate) gate: Gate,
+    pub(crate) waits: Waits,
+    /// Addresses of other nodes and boots that this driver has blocklisted.
+    cut: RefCell<BTreeSet<String>>,
+}
+
+impl Locks {
+    pub(crate) fn new(owner: &str, registration: Registration, registry: Registry) -> Locks {
+        Locks {
+            owner: owner.to_owned(),
+            registration,
+            registry,
+            held: RefCell::default(),
+            gate: Gate::default(),
+            waits: Waits::default(),
+            cut: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn is_held(&self, volume: &Name) -> bool {
+        self.held.borrow().contains_key(volume)
+    }
+
+    fn describe(&self, since: u64) -> String {
+        let description = Description {
+            owner: self.owner.clone(),
+            host: hostname(),
+            since,
+            process: self.registration.0.to_text(),
+            clients: self.registry.members(),
+        };
+        description.to_text()
+    }
+
+    fn forget(&self, volume: &Name) {
+        self.held.borrow_mut().remove(volume);
+        self.note(|record| record.held.retain(|name| *name != HeldName::from(volume)));
+    }
+
+    /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
+    fn note(&self, change: impl FnOnce(&mut Record)) {
+        if let Err(why) = self.registry.change(change) {
+            let file = self.registry.file().display();
+            tracing::error!(%file, %why, "cannot be written");
+        }
+    }
+}
+
+fn object(volume: &Name) -> Answer<Name> {
+    volume.with_suffix("_lock").map_err(|_| Errno::NAMETOOLONG)
+}
+
+fn reply(reply: LockReply) -> Reply {
+    Detail::Lock(Box::new(reply)).into()
+}
+
+impl Core {
+    pub(crate) async fn acquire(&self, volume: &Name) -> Answer<Reply> {
+        let object = object(volume)?;
+        let _turn = self.turns.take(&object).await;
+        let taken = self.acquire_in_turn(volume, &object).await;
+        if matches!(taken, Err(Errno::BUSY)) {
+            self.locks.forget(volume);
+        }
+        taken.map(|already_ours| self.taken(volume, already_ours))
+    }
+
+    /// True: it was ours, or a predecessor's.
+    async fn acquire_in_turn(&self, volume: &Name, object: &Name) -> Answer<bool> {
+        if self.locks.is_held(volume) {
+            match self.take(volume, object, Take::Ours).await {
+                Ok(()) => return Ok(true),
+                // Broken by somebody who blocklists nobody: the original.
+                Err(Errno::NOENT | Errno::BUSY) => self.locks.forget(volume),
+                Err(errno) => return Err(errno),
+            }
+        }
+        match self.take(volume, object, Take::FreeOrOurs).await {
+            Ok(()) => Ok(false),
+            Err(Errno::BUSY) => self.take_over(volume, object).await.map(|()| true),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Takes the lock, or says anew whose clients it names.
+    async fn take(&self, volume: &Name, object: &Name, take: Take) -> Answer<()> {
+        let since = self.locks.held.borrow().get(volume).copied();
+        let since = since.unwrap_or_else(now);
+        // Before the clients are read: see `registry`.
+        self.locks.note(|record| {
+            record.locks = true;
+            let name = HeldName::from(volume);
+            if !record.held.contains(&name) {
+                record.held.push(name);
+            }
+        });
+        let argument = wire::lock(&self.locks.describe(since), take);
+        let answer = self
+            .apply(object, Steps::new().class(CLASS, c"lock", &argument))
+            .await;
+        if answer.is_ok() {
+            self.locks.held.borrow_mut().insert(*volume, since);
+        }
+        answer
+    }
+
+    /// A predecessor's, which is dead: its clients are cut off, and the lock is ours.
+    async fn take_over(&self, volume: &Name, object: &Name) -> Answer<()> {
+        let Some(found) = self.find(object).await? else {
+            return Err(Errno::BUSY);
+        };
+        if !self.is_predecessor(&found) {
+            return Err(Errno::BUSY);
+        }
+        self.cut_off_dead(&found).await?;
+        self.break_lock(object, &found).await?;
+        self.take(volume, object, Take::FreeOrOurs).await
+    }
+
+    fn is_predecessor(&self, found: &Found) -> bool {
+        let us = &self.locks.registration.0;
+        if self.locks.registry.is_settled(&found.locker.address) {
+            return true;
+        }
+        let same = |said: &Description| said.owner == self.locks.owner;
+        found.said.as_ref().is_some_and(same) && found.holder(us, false).alive != Some(true)
+    }
+
+    fn taken(&self, volume: &Name, already_ours: bool) -> Reply {
+        let locks = &self.locks;
+        let members = locks.registry.members();
+        let holder = LockHolder {
+            owner: locks.owner.as_bytes().to_vec(),
+            process: Some(locks.registration.0.process.clone()),
+            run_dir: locks.registration.0.run_dir.clone(),
+            ours: true,
+            alive: Some(true),
+            host: Some(hostname()),
+            addresses: members.into_iter().map(|member| member.address).collect(),
+            since_s: locks.held.borrow().get(volume).copied(),
+        };
+        reply(LockReply {
+            holder: Some(holder),
+            already_ours,
+            ended: None,
+        })
+    }
+
+    pub(crate) async fn release(&self, volume: &Name, force: bool) -> Answer<Reply> {
+        let object = object(volume)?;
+        let _turn = self.turns.take(&object).await;
+        let Some(found) = self.find(&object).await? else {
+            self.locks.forget(volume);
+            return Err(Errno::NOENT);
+        };
+        let ours = self.is_ours(&found);
+        if !ours {
+            self.locks.forget(volume);
+        }
+        if ours {
+            let steps = Steps::new().class(CLASS, c"unlock", &wire::unlock());
+            self.apply(&object, steps).await?;
+            self.locks.forget(volume);
+        } else if force {
+            self.cut_off_holder(&found).await?;
+            self.break_lock(&object, &found).await?;
+        } else if self.is_predecessor(&found) {
+            self.cut_off_dead(&found).await?;
+            self.break_lock(&object, &found).await?;
+        } else {
+            return Err(Errno::PERM);
+        }
+        self.tell_waiters(&object);
+        let us = &self.locks.registration.0;
+        Ok(reply(LockReply {
+            ended: (!ours).then(|| found.holder(us, false)),
+            ..LockReply::default()
+        }))
+    }
+
+    pub(crate) async fn lock_info(&self, volume: &Name) -> Answer<Reply> {
+        let found = self.find(&object(volume)?).await?;
+        let us = &self.locks.registration.0;
+        let holder = found.map(|found| found.holder(us, self.is_ours(&found)));
+        Ok(reply(LockReply {
+            holder,
+            ..LockReply::default()
+        }))
+    }
+
+    fn is_ours(&self, found: &Found) -> bool {
+        found.locker.instance == self.client.cluster.instance()
+    }
+
+    /// Who holds a lock; an object that is missing is a lock that nobody holds.
+    pub(crate) async fn find(&self, object: &Name) -> Answer<Option<Found>> {
+        let name = ObjectName::new(object);
+        let mut out = vec![0u8; INFO];
+        let memory = (out.as_mut_ptr(), out.len());
+        let method = (CLASS, c"get_info");
+        let argument = wire::get_info();
+        // SAFETY: the table keeps the vector, whose heap does not move, until the call back.
+        let call = |token| unsafe {
+            self.pool
+                .ask_class(name.as_c_str(), method, &argument, memory, token)
+        };
+        let (answer, out) = self.run(out, call).await;
+        let len = match answer {
+            Err(Errno::NOENT) => return Ok(None),
+            answer => answer? as usize,
+        };
+        let lockers = wire::lockers(&out[..len.min(INFO)]).ok_or(Errno::IO)?;
+        Ok(lockers.into_iter().next().map(Found::new))
+    }
+
+    /// Somebody may have given it back meanwhile.
+    async fn break_lock(&self, object: &Name, found: &Found) -> Answer<()> {
+        let argument = wire::break_lock(&found.locker);
+        let steps = Steps::new().class(CLASS, c"break_lock", &argument);
+        match self.apply(object, steps).await {
+            Err(Errno::NOENT) => Ok(()),
+            answer => answer,
+        }
+    }
+}

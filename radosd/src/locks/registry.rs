@@ -1,0 +1,268 @@
+//! How the clients of a node know each other: one file for each role, `RUN_DIR/ROLE.rados`.
+//!
+//! ```text
+//!   blockerb: writes its address        blockerm: says that it takes locks
+//!             reads who takes locks               reads all addresses
+//!             waits until they list it            names them in each lock, then says so
+//! ```
+//! What always holds:
+//! - A client stands here before it writes to its pool, and whoever takes locks says so here before
+//!   it reads the others. Both write first and read then, so at least one sees the other.
+//! - An address leaves `addresses` or `former` only when it can write no more: its instance ended
+//!   in good order, or it was blocklisted.
+//! - A file is replaced whole. It need not survive the host: what a dead host left is known by the
+//!   description of its locks.
+
+use super::description::{Member, bare};
+use driver::{Mark, Name};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const SUFFIX: &str = "rados";
+
+/// Addresses that can write no more are remembered up to this many.
+const SETTLED_MAX: usize = 256;
+
+/// What a client says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) role: String,
+    pub(crate) pool: String,
+    /// [`Mark::to_text`].
+    pub(crate) process: String,
+    /// This instance's addresses; none: it ended in good order.
+    pub(crate) addresses: Vec<String>,
+    /// Addresses of dead instances that may still write.
+    pub(crate) former: Vec<String>,
+    /// Addresses that can write no more.
+    pub(crate) settled: Vec<String>,
+    /// Whether it has ever taken a lock.
+    pub(crate) locks: bool,
+    /// The volumes whose locks it holds, or is about to take, or its predecessor held.
+    pub(crate) held: Vec<HeldName>,
+    /// The addresses that all of its locks name.
+    pub(crate) listed: Vec<String>,
+}
+
+/// A volume's name as text: each byte is the character of that number, so that every name has a
+/// text and ordinary ones are readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldName(String);
+
+impl From<&Name> for HeldName {
+    fn from(name: &Name) -> HeldName {
+        HeldName(name.iter().map(|byte| char::from(*byte)).collect())
+    }
+}
+
+impl HeldName {
+    fn name(&self) -> Option<Name> {
+        let bytes: Result<Vec<u8>, _> = self.0.chars().map(u8::try_from).collect();
+        Name::new(&bytes.ok()?).ok()
+    }
+}
+
+/// Our file, and the folder of all of them.
+pub(crate) struct Registry {
+    dir: PathBuf,
+    file: PathBuf,
+    record: RefCell<Record>,
+}
+
+impl Registry {
+    /// Takes the place of a predecessor; what it may still have in flight is in `former`.
+    pub(crate) fn open(dir: &Path, fresh: Record) -> io::Result<Registry> {
+        let file = dir.join(format!("{}.{SUFFIX}", fresh.role));
+        let old = read(&file).unwrap_or_default();
+        let mut former = [old.addresses, old.former].concat();
+        former.retain(|address| !fresh.addresses.contains(address));
+        let registry = Registry {
+            dir: dir.to_owned(),
+            file,
+            record: RefCell::new(Record {
+                former,
+                settled: old.settled,
+                locks: old.locks,
+                held: old.held,
+                ..fresh
+            }),
+        };
+        registry.save()?;
+        Ok(registry)
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(&*self.record.borrow())?;
+        let mut temporary = self.file.clone().into_os_string();
+        temporary.push(".new");
+        std::fs::write(&temporary, text)?;
+        std::fs::rename(&temporary, &self.file)
+    }
+
+    /// Changes our record.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+        let before = self.record.borrow().clone();
+        change(&mut self.record.borrow_mut());
+        match *self.record.borrow() == before {
+            true => Ok(()),
+            false => self.save(),
+        }
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The addresses of dead predecessors that may still write.
+    pub(crate) fn former(&self) -> Vec<String> {
+        self.record.borrow().former.clone()
+    }
+
+    /// The volumes whose locks are ours or our predecessor's.
+    pub(crate) fn held(&self) -> Vec<Name> {
+        let record = self.record.borrow();
+        record.held.iter().filter_map(HeldName::name).collect()
+    }
+
+    pub(crate) fn has_locks(&self) -> bool {
+        self.record.borrow().locks
+    }
+
+    /// The addresses that all of our locks name.
+    pub(crate) fn listed(&self) -> Vec<String> {
+        self.record.borrow().listed.clone()
+    }
+
+    /// These addresses can write no more.
+    pub(crate) fn settle(&self, addresses: &[String]) -> io::Result<()> {
+        self.change(|record| {
+            record.former.retain(|address| !addresses.contains(address));
+            record.settled.extend_from_slice(addresses);
+            let surplus = record.settled.len().saturating_sub(SETTLED_MAX);
+            record.settled.drain(..surplus);
+        })
+    }
+
+    /// Our instance ends, and nothing of it is in flight.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        let ours = std::mem::take(&mut self.record.borrow_mut().addresses);
+        self.settle(&ours)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else {
+            return Vec::new();
+        };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX))
+            .filter_map(|path| read(&path))
+            .collect()
+    }
+
+    /// Every client of the node that may write.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let mut members = Vec::new();
+        for record in self.records() {
+            for address in [record.addresses, record.former].concat() {
+                let pool = record.pool.clone();
+                members.push(Member { address, pool });
+            }
+        }
+        members.sort();
+        members.dedup();
+        members
+    }
+
+    /// Whether an address can write no more, as this node knows.
+    pub(crate) fn is_settled(&self, address: &str) -> bool {
+        let same = |other: &String| bare(other) == bare(address);
+        let records = self.records();
+        let may_write =
+            |record: &Record| record.addresses.iter().any(same) || record.former.iter().any(same);
+        !records.iter().any(may_write) && records.iter().any(|r| r.settled.iter().any(same))
+    }
+
+    /// Who takes locks on this node, does not name us in them yet, and whether it lives.
+    pub(crate) fn not_listing_us(&self, us: &Mark) -> Vec<(String, bool)> {
+        let ours = self.record.borrow().addresses.clone();
+        let lacks = |record: &Record| {
+            record.locks
+                && record.addresses != ours
+                && ours.iter().any(|address| !record.listed.contains(address))
+        };
+        let lives = |record: &Record| {
+            let mark = Mark::from_text(&record.process);
+            mark.is_some_and(|mark| us.sees_alive(&mark) != Some(false))
+        };
+        let records = self.records();
+        let lacking = records.iter().filter(|record| lacks(record));
+        lacking
+            .map(|record| (record.role.clone(), lives(record)))
+            .collect()
+    }
+}
+
+fn read(file: &Path) -> Option<Record> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::Registration;
+
+    fn record(role: &str, address: &str, mark: &Mark) -> Record {
+        Record {
+            role: role.into(),
+            pool: format!("pool-of-{role}"),
+            process: mark.to_text(),
+            addresses: vec![address.into()],
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_predecessor_that_did_not_end_may_still_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = Registration::new(None).unwrap().0.clone();
+        let open = |address: &str| Registry::open(dir.path(), record("b", address, &mark)).unwrap();
+        open("1.1.1.1:0/1");
+        let second = open("1.1.1.1:0/2");
+        assert_eq!(second.former(), ["1.1.1.1:0/1"]);
+        // It dies as well, before it has settled anything.
+        let third = open("1.1.1.1:0/3");
+        assert_eq!(third.former(), ["1.1.1.1:0/2", "1.1.1.1:0/1"]);
+        assert_eq!(third.members().len(), 3);
+        third.settle(&third.former()).unwrap();
+        assert!(third.is_settled("v1:1.1.1.1:0/1") && !third.is_settled("1.1.1.1:0/3"));
+        third.end().unwrap();
+        assert!(open("1.1.1.1:0/4").former().is_empty());
+    }
+
+    #[test]
+    fn every_name_has_a_text() {
+        for bytes in [&b"volume"[..], b"\xff\x80\xc3\xa9", b"a\nb\"c"] {
+            let name = Name::new(bytes).unwrap();
+            assert_eq!(HeldName::from(&name).name(), Some(name));
+        }
+        assert_eq!(HeldName("\u{100}".into()).name(), None);
+    }
+
+    #[test]
+    fn who_takes_locks_has_to_list_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = Registration::new(None).unwrap();
+        let maps = Registry::open(dir.path(), record("m", "1.1.1.1:0/1", &mark.0)).unwrap();
+        let data = Registry::open(dir.path(), record("b", "1.1.1.1:0/2", &mark.0)).unwrap();
+        assert!(data.not_listing_us(&mark.0).is_empty());
+        maps.change(|record| record.locks = true).unwrap();
+        assert_eq!(data.not_listing_us(&mark.0), [("m".to_owned(), true)]);
+        let members: Vec<_> = maps.members().into_iter().map(|m| m.address).collect();
+        maps.change(|record| record.listed = members).unwrap();
+        assert!(data.not_listing_us(&mark.0).is_empty());
+        assert!(maps.not_listing_us(&mark.0).is_empty());
+    }
+}
