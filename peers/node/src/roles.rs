@@ -59,7 +59,8 @@ pub fn make(
         RoleKind::Vlmcd(volumes) => Box::new(composer(role, volumes, desk, reactor)),
         RoleKind::RadosBlocker(rados) => {
             let driver = rados_driver(role, rados, reactor, places)?;
-            Box::new(blocker(role, rados.hash_algorithm, desk, driver, reactor))
+            let (hash, ttl) = (rados.hash_algorithm, rados.lock_ttl_s);
+            Box::new(blocker(role, hash, ttl, desk, driver, reactor))
         }
         RoleKind::Poold(_) => {
             return Err(RoleError::Missing {

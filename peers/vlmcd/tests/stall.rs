@@ -1,7 +1,7 @@
 //! vlmcd while the peers' own region has no free slot: what waits for one goes on when there is.
 
 use reactor::{Env, Executor, Timers};
-use runtime::{Desk, Host};
+use runtime::{Desk, Host, LeaseTerm};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use vlmcd::{Settings, Vlmcd};
@@ -36,6 +36,7 @@ fn a_request_may_stall_more_than_once() {
         mapper_port: MAPPERD,
         blocker_port: BLOCKERB,
         nr_ops: 4,
+        lease_term: LeaseTerm::from_secs(30),
         write_through: false,
     };
     host.add(
