@@ -2,7 +2,7 @@
 
 use runtime::Scratch;
 use std::ops::Range;
-use xseg::protocol::MapSegment;
+use xseg::protocol::{MapSegment, Operation};
 use xseg::{Incoming, Request};
 
 /// What a request is waiting for.
@@ -30,6 +30,8 @@ pub(crate) struct Op {
     pub(crate) stage: Stage,
     /// Bytes of the volume that it touches.
     pub(crate) range: Range<u64>,
+    /// Bytes of a block, by which its parts are cut; 0 before the first is sent.
+    pub(crate) block_size: u64,
     /// The first byte that no part was sent for yet.
     pub(crate) next: u64,
     /// Parts sent and not answered.
@@ -72,6 +74,7 @@ impl Op {
             request,
             volume,
             stage,
+            block_size: 0,
             next: range.start,
             range,
             parts: 0,
@@ -86,6 +89,23 @@ impl Op {
             scratch: None,
             once: None,
         }
+    }
+
+    /// The bytes of the volume that a part which was sent covers.
+    pub(crate) fn part(&self, number: u32) -> Range<u64> {
+        let block = self.range.start / self.block_size + u64::from(number);
+        let start = block * self.block_size;
+        start.max(self.range.start)..(start + self.block_size).min(self.range.end)
+    }
+
+    /// Whether a part was served less than all of: zeroes and trims move no bytes.
+    pub(crate) fn is_short(&self, number: u32, served: u64) -> bool {
+        let part = self.part(number);
+        let carries = matches!(
+            self.request.operation(),
+            Some(Operation::Read | Operation::Write)
+        );
+        carries && served < part.end - part.start
     }
 
     /// Begins anew with a map that will be asked for again.
