@@ -137,7 +137,7 @@ impl Core {
     /// Fills an empty file: by a reference to the same blocks, else inside the kernel, else by
     /// reading and writing. The kernel's own copy goes through the page cache, so it is no way for
     /// O_DIRECT.
-    async fn copy_into(
+    pub(crate) async fn copy_into(
         &self,
         source: &Rc<Object>,
         target: &Rc<Object>,
@@ -193,7 +193,12 @@ impl Core {
     }
 
     /// Pieces of nothing but zeros stay holes.
-    async fn copy_by_hand(&self, source: &Rc<Object>, target: &Rc<Object>, len: u64) -> Answer<()> {
+    pub(crate) async fn copy_by_hand(
+        &self,
+        source: &Rc<Object>,
+        target: &Rc<Object>,
+        len: u64,
+    ) -> Answer<()> {
         let padded = len.next_multiple_of(self.fs.block);
         let mut buf = Buf::new(padded.min(COPY_PIECE) as usize);
         let mut offset = 0;

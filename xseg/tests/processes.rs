@@ -315,6 +315,24 @@ fn no_stale_reply_reaches_the_new_owner_of_a_port_or_of_a_seat() {
     assert_eq!(local.public().seat_of_port(5), Some(new.no()));
 }
 
+/// A slip of precedence kept the original from seeing that nobody serves a port: the request waited
+/// there for ever, and its slot with it (B26).
+#[test]
+fn a_port_that_nobody_serves_refuses_requests() {
+    let local = Local::new(RegionSpec::public(16, 8, 64)).unwrap();
+    let mut server = local.peer_seat("server").unwrap();
+    assert!(server.bind(FRONT, FRONT));
+    let mut asker = local.client_seat("asker").unwrap();
+    let request = Request::new(Operation::Ping, Name::EMPTY);
+    // More often than there are slots: each comes back.
+    for port in (FRONT + 1..8).chain([8, 4711, u32::MAX]).cycle().take(50) {
+        let ticket = asker.claim(PUBLIC).unwrap();
+        assert_eq!(asker.submit(ticket, port, &request), Err(libc::ENXIO));
+    }
+    let mut events = Vec::new();
+    assert!(!server.poll(&mut events), "it got none of them");
+}
+
 /// A client can serve, too; when it dies, who asked it is told.
 #[test]
 fn requests_to_a_dead_client_fail() {

@@ -144,6 +144,11 @@ fn new_entries_are_remembered_until_they_are_durable() {
     let mut it = Rig::new();
     let place = |text: &str| Place::hashed(text.as_bytes());
     it.ask(write("volatile-object", &[1; 512], 1)).unwrap();
+    assert_eq!(
+        it.tags().unsynced_entries(),
+        4,
+        "the object and three directories"
+    );
     it.ask(write("durable-object", &[1; 512], 0)).unwrap();
     assert!(it.tags().has_new_entry(place("volatile-object")));
     assert!(!it.tags().has_new_entry(place("durable-object")));
@@ -236,8 +241,66 @@ fn a_failed_write_is_in_nobodys_way() {
         Errno::NOSPC
     );
     it.filed.in_flight = 0;
+    assert!(object.ranges.try_take(&(0..1)), "the range is free again");
+    object.ranges.give_back(&(0..1));
     it.ask(write("blocked-object", &[3; 100], 1)).unwrap();
     it.ask(Op::Sync { tag: Tag(1) }).unwrap();
+}
+
+/// The same for a write that changes a part of a block: it reads first, and holds the whole block.
+#[test]
+fn a_failed_unaligned_write_is_in_nobodys_way() {
+    let mut it = Rig::new();
+    let config = Config::new(it.dir.path(), "node_1");
+    it.filed = Filed::open(config, &it.reactor).unwrap();
+    let mut options = std::fs::File::options();
+    let full = options.read(true).write(true).open("/dev/full").unwrap();
+    let object = Object::new(
+        name("full-object"),
+        full.into(),
+        Place::hashed(b"full-object"),
+    );
+    it.filed.core.cache.borrow_mut().insert(object.clone());
+    for _ in 0..2 {
+        let written = it.ask(write("full-object", &[1; 100], 1));
+        assert_eq!(written.unwrap_err(), Errno::NOSPC);
+        assert!(object.ranges.try_take(&(0..1)), "the block is free again");
+        object.ranges.give_back(&(0..1));
+    }
+}
+
+/// B4: a copy whose source was cut meanwhile went on for ever.
+#[test]
+fn a_copy_ends_where_its_source_was_cut() {
+    for by_hand in [false, true] {
+        let mut it = Rig::new();
+        it.ask(write("cut-source", &[1; 8192], 1)).unwrap();
+        it.ask(write("copy-target", &[], 1)).unwrap();
+        let core = it.filed.core.clone();
+        let object = |text| core.cache.borrow().get(&name(text)).cloned().unwrap();
+        let (source, target) = (object("cut-source"), object("copy-target"));
+        let (copying, ended) = (core.clone(), Rc::new(std::cell::Cell::new(None)));
+        let end = ended.clone();
+        core.executor.spawn(async move {
+            // It had 16 KiB when the copy began.
+            let copied = match by_hand {
+                true => copying.copy_by_hand(&source, &target, 16384).await,
+                false => copying.copy_into(&source, &target, 16384, false).await,
+            };
+            end.set(Some(copied));
+        });
+        let begun = std::time::Instant::now();
+        let copied = loop {
+            if let Some(copied) = ended.take() {
+                break copied;
+            }
+            assert!(begun.elapsed().as_secs() < 20, "the copy never ends");
+            it.reactor.turn_or_wait(Some(50_000_000)).unwrap();
+        };
+        copied.unwrap();
+        let content = std::fs::read(it.path("copy-target")).unwrap();
+        assert_eq!(content, [[1; 8192], [0; 8192]].concat());
+    }
 }
 
 /// The lists of all tags together keep no more files open than the cache does.

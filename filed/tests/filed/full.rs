@@ -48,6 +48,11 @@ fn fill_up(files: &mut Files) {
         refused > 0 && served > 0 && refused + served == 40,
         "{refused} and {served}"
     );
+    // A write of which the disk took only a part is not served (B5).
+    for (i, _) in done.iter().enumerate().filter(|(_, d)| d.result.is_ok()) {
+        let content = files.read(&format!("filling-{i}"), 0, 16 << 10).unwrap();
+        assert_eq!(content, [2; 16 << 10], "filling-{i} was served");
+    }
     // What was there is read and overwritten, a sync works, and what is deleted makes room.
     assert_eq!(files.read("good-object", 0, 4096).unwrap(), [1; 4096]);
     files.write("good-object", 100, &[3; 100]).unwrap();

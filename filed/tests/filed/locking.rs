@@ -1,8 +1,12 @@
 //! Lock files: what is in them, and who may take them.
 
-use crate::rig::{Files, SETTINGS, Setting, files, name};
-use driver::{Detail, Driver, Errno, LockReply, Op};
-use std::fs;
+use crate::rig::{Files, SETTINGS, Setting, files, name, pump};
+use driver::{Detail, Driver, Errno, LockReply, Op, OpId};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -179,6 +183,68 @@ fn an_unlinked_lock_is_seen_as_broken() {
         !it.acquire().unwrap().already_ours,
         "it was lost in between"
     );
+}
+
+/// B8: between the original's look at a lock and its unlink somebody else could get the lock, and
+/// lost it then. Here the lock file changes hands just after it was opened to be looked at, by a
+/// release of ours, and by an acquire that finds a lock of our dead predecessor.
+#[test]
+fn what_changes_hands_after_a_look_is_left_alone() {
+    let (name, force) = (name(VOLUME), false);
+    let place = Place::new(SETTINGS[0]);
+    let mut it = place.open("node_1");
+    it.acquire().unwrap();
+    changes_hands_during(&place, &mut it, Op::Release { name, force });
+    fs::write(place.file(), "node_1").unwrap();
+    changes_hands_during(&place, &mut it, Op::Acquire { name });
+}
+
+fn changes_hands_during(place: &Place, it: &mut Files, op: Op) {
+    // Whoever replaces a lock file holds a flock on the one that was there.
+    let before = File::open(place.file()).unwrap();
+    before.lock().unwrap();
+    let opened = Opens::of(&place.file());
+    it.driver.submit(OpId(1), op);
+    pump(&it.reactor);
+    opened.wait();
+    let other = place.data.path().join("prepared");
+    fs::write(&other, "node_2").unwrap();
+    fs::rename(&other, place.file()).unwrap();
+    drop(before);
+    let mut done = Vec::new();
+    while done.is_empty() {
+        pump(&it.reactor);
+        it.driver.poll(&mut done);
+    }
+    assert!(done[0].result.is_err(), "{done:?}");
+    assert_eq!(
+        fs::read(place.file()).unwrap(),
+        b"node_2",
+        "the other's lock stays"
+    );
+}
+
+/// Tells when somebody opens a file.
+struct Opens(File);
+
+impl Opens {
+    fn of(path: &Path) -> Opens {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the call takes no pointer.
+        let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
+        assert!(fd >= 0, "inotify");
+        // SAFETY: the kernel just made this descriptor for us.
+        let opens = Opens(unsafe { File::from_raw_fd(fd) });
+        // SAFETY: the path is a C string that lives until after the call.
+        let watch = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_OPEN) };
+        assert!(watch >= 0, "inotify watches the lock file");
+        opens
+    }
+
+    fn wait(mut self) {
+        let mut event = [0; 512];
+        assert!(self.0.read(&mut event).unwrap() > 0);
+    }
 }
 
 /// Many drivers want one lock that a dead one left: exactly one gets it.

@@ -190,6 +190,7 @@ impl Vlmcd {
         if operation != Operation::Read && (op.once.is_some() || volume.lease == 0) {
             return Sent::Failed(libc::ESTALE);
         }
+        op.block_size = geometry.block_size;
         let first = op.range.start / geometry.block_size;
         let len = part.end - part.start;
         let carries = matches!(operation, Operation::Read | Operation::Write);
@@ -243,6 +244,7 @@ impl Vlmcd {
         let operation = op.request.operation();
         let reads = operation == Some(Operation::Read);
         match answer.errno as i32 {
+            0 if op.is_short(token.part, answer.serviced) => op.errno = libc::EIO,
             0 => {}
             libc::ESTALE => op.stale = true,
             // An object that trim or zeroes do not find reads as zeros already.
@@ -328,17 +330,16 @@ impl Vlmcd {
     }
 
     fn missing_part(&mut self, token: Token) {
-        let Some(geometry) = self.geometry(token.op) else {
+        if self.geometry(token.op).is_none() {
             self.op(token.op).missing = true;
             return;
-        };
+        }
         self.counters.missing_objects += 1;
         let op = self.op(token.op);
-        let block = op.range.start / geometry.block_size + u64::from(token.part);
-        let start = (block * geometry.block_size).max(op.range.start);
-        let end = ((block + 1) * geometry.block_size).min(op.range.end);
+        let part = op.part(token.part);
+        let block = part.start / op.block_size;
         tracing::warn!(volume = %op.request.target, block, "an object is missing, it reads as zeros");
-        self.zero_fill(token.op, &(start..end));
+        self.zero_fill(token.op, &part);
     }
 
     fn zero_fill(&mut self, index: u32, part: &Range<u64>) {

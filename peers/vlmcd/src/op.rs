@@ -2,7 +2,7 @@
 
 use runtime::Scratch;
 use std::ops::Range;
-use xseg::protocol::MapSegment;
+use xseg::protocol::{MapSegment, Operation};
 use xseg::{Incoming, Request};
 
 /// What a request is waiting for.
@@ -31,6 +31,8 @@ pub(crate) struct Op {
     pub(crate) stage: Stage,
     /// Bytes of the volume that it touches.
     pub(crate) range: Range<u64>,
+    /// Bytes of a block, by which its parts are cut; 0 before the first is sent.
+    pub(crate) block_size: u64,
     /// The first byte that no part was sent for yet.
     pub(crate) next: u64,
     /// Parts sent and not answered.
@@ -73,6 +75,7 @@ impl Op {
             request: Request::default(),
             volume: 0,
             stage: Stage::Parts,
+            block_size: 0,
             next: 0,
             range: 0..0,
             parts: 0,
@@ -96,6 +99,7 @@ impl Op {
         self.request = *request;
         self.volume = volume;
         self.stage = Stage::Parts;
+        self.block_size = 0;
         self.next = range.start;
         self.range = range;
         self.parts = 0;
@@ -114,6 +118,23 @@ impl Op {
     /// Whether a request is under way here.
     pub(crate) fn is_under_way(&self) -> bool {
         self.incoming.is_some()
+    }
+
+    /// The bytes of the volume that a part which was sent covers.
+    pub(crate) fn part(&self, number: u32) -> Range<u64> {
+        let block = self.range.start / self.block_size + u64::from(number);
+        let start = block * self.block_size;
+        start.max(self.range.start)..(start + self.block_size).min(self.range.end)
+    }
+
+    /// Whether a part was served less than all of: zeroes and trims move no bytes.
+    pub(crate) fn is_short(&self, number: u32, served: u64) -> bool {
+        let part = self.part(number);
+        let carries = matches!(
+            self.request.operation(),
+            Some(Operation::Read | Operation::Write)
+        );
+        carries && served < part.end - part.start
     }
 
     /// Begins anew with a map that will be asked for again.

@@ -6,7 +6,9 @@ use node::roles::Purpose;
 use node::{Embedded, Storage};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::mpsc::RecvTimeoutError;
 use std::task::Poll;
+use std::time::Duration;
 use xseg::Request;
 use xseg::protocol::{MapReply, MapSegment, NameRequest, Operation, PortNo, flags};
 
@@ -215,6 +217,22 @@ fn hinted(request: Request, hint: Hint) -> Request {
         flags: request.flags | flags::ASSUME_V0,
         v0_size: hint.v0_size.unwrap_or(request.v0_size),
         ..request
+    }
+}
+
+/// Runs `body`, which would hang where the original did: a minute is more than it ever takes.
+pub fn ends(body: impl FnOnce() + Send + 'static) {
+    let (ended, end) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        body();
+        // Nobody listens any more, if it took too long.
+        let _ = ended.send(());
+    });
+    if end.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+        panic!("this has not ended after a minute");
+    }
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
     }
 }
 

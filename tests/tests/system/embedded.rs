@@ -4,6 +4,7 @@ use client::{Client, ErrorKind, Hint, Name, Volume};
 use config::{NodeConfig, SampleParams};
 use node::roles::Purpose;
 use node::{Embedded, Storage};
+use system_tests::golden::node::ends;
 
 fn name(text: &str) -> Name {
     Name::try_from(text).unwrap()
@@ -198,6 +199,10 @@ fn bad_input_gets_a_sentence_and_changes_nothing() {
 /// A freezing request that failed left its volume frozen for ever in the original.
 #[test]
 fn b15_a_failed_freeze_ends() {
+    ends(writes_follow_a_failed_snapshot);
+}
+
+fn writes_follow_a_failed_snapshot() {
     let node = Embedded::in_memory().unwrap();
     let client = node.client().unwrap();
     let none = Hint::default();
@@ -213,6 +218,37 @@ fn b15_a_failed_freeze_ends() {
         .snapshot(name("volume-1"), name("snapshot-1"), none)
         .unwrap();
     assert_eq!(read(&client, "snapshot-1", 0, 6), b"behind");
+}
+
+/// Only CLOSE freed a volume's record in the original, so that each wrong name left one for ever.
+#[test]
+fn b15_names_that_do_not_exist_leave_no_record() {
+    ends(wrong_names_leave_no_record);
+}
+
+fn wrong_names_leave_no_record() {
+    let node = Embedded::in_memory().unwrap();
+    let client = node.client().unwrap();
+    let none = Hint::default();
+    client.create(name("volume-1"), 1 << 30).unwrap();
+    let records = || {
+        let vlmcd = client.ports().vlmcd;
+        let report = client.status(vlmcd, Name::EMPTY, none).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        report["volumes"].as_u64().unwrap()
+    };
+    for i in 0..50 {
+        let missing = name(&format!("nothing-{i}"));
+        let snapshot = client.snapshot(missing, name("snapshot-1"), none);
+        assert_eq!(snapshot.unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(client.info(missing, none).is_err());
+        assert!(client.remove(missing, none).is_err());
+    }
+    assert_eq!(records(), 0);
+    assert_eq!(read(&client, "volume-1", 0, 1), [0]);
+    assert_eq!(records(), 1);
+    client.close(name("volume-1"), none).unwrap();
+    assert_eq!(records(), 0);
 }
 
 /// A snapshot that was being cloned sat in the original's cache without a lock, and opening or

@@ -37,9 +37,34 @@ fn b01_a_missing_object_is_zeros_and_can_be_deleted() {
         b"\0y\0",
         "the copy's source counts as zeros"
     );
+    let lost = object("volume", 2, 0);
+    let delete = Request::new(Operation::Delete, name(&lost));
+    rig.storage_call(BLOCKERB, delete, &[]).unwrap();
     rig.simple(Operation::Delete, "volume").unwrap();
     rig.simple(Operation::Delete, "snapshot").unwrap();
     audit::check(&rig);
+}
+
+/// The same story from its beginning: an entry is written only when its object is there, and new.
+#[test]
+fn b01_no_entry_comes_before_its_object() {
+    let mut rig = Rig::new();
+    let on = Rc::new(Cell::new(true));
+    let makes = |op: &Op| matches!(op, Op::Truncate { .. });
+    rig.weather.blocks = faults(&on, makes, Errno::NOSPC);
+    rig.kill_storage();
+    rig.start_storage();
+    rig.create("volume", BLOCK).unwrap();
+    let before = rig.entries("volume");
+    let asked = rig.map(Operation::MapWrite, "volume", 0, 1);
+    assert_eq!(asked.unwrap_err(), libc::ENOSPC);
+    assert_eq!(rig.entries("volume"), before, "no entry without its object");
+    on.set(false);
+    let own = object("volume", 1, 0);
+    rig.blocks_put(&own, b"a leftover of the dead");
+    rig.map(Operation::MapWrite, "volume", 0, 1).unwrap();
+    assert_eq!(rig.entries("volume"), [(3, own.clone())]);
+    assert_eq!(rig.block(own.as_bytes()), Some(Vec::new()));
 }
 
 /// An object that Archipelago did not make is nowhere else: its loss is no zero block.
@@ -98,7 +123,13 @@ fn b02_every_operation_is_answered() {
 fn b03_what_cannot_be_read_is_not_written_over() {
     let mut rig = Rig::new();
     let on = Rc::new(Cell::new(false));
-    let reads = |op: &Op| matches!(op, Op::Read { .. } | Op::Info { .. });
+    // The headers alone: what else is read of a name on the way must not be what refuses it.
+    let reads = |op: &Op| match op {
+        Op::Read { name, .. } | Op::Info { name } => {
+            [&b"volume"[..], b"unheardof"].contains(&name.as_bytes())
+        }
+        _ => false,
+    };
     rig.weather.maps = faults(&on, reads, Errno::IO);
     rig.kill_storage();
     rig.start_storage();
@@ -159,6 +190,7 @@ fn b07_truncate_keeps_writable() {
     rig.write("volume", 0, b"here").unwrap();
     rig.truncate("volume", 3 * BLOCK, 0).unwrap();
     assert_eq!(rig.entries("volume")[0], (3, object("volume", 1, 0)));
+    assert!(rig.is_locked("volume"), "it is in use");
     rig.write("volume", 4, b" too").unwrap();
     assert_eq!(rig.read("volume", 0, 8).unwrap(), b"here too");
 }
@@ -174,6 +206,10 @@ fn b07_what_was_cut_off_reads_as_zeros() {
             rig.snapshot("volume", "snapshot").unwrap();
         }
         rig.truncate("volume", BLOCK + 1500, flags::SHRINK).unwrap();
+        let own = object("volume", if shared { 2 } else { 1 }, 1);
+        let mut cut = rig.block(own.as_bytes()).unwrap();
+        cut.resize(2000, 0);
+        assert_eq!(cut[1500..], [0; 500], "shared: {shared}");
         rig.truncate("volume", 4 * BLOCK, 0).unwrap();
         let data = rig.read("volume", BLOCK + 1000, 1000).unwrap();
         assert_eq!(data[..500], [7; 500]);
@@ -206,6 +242,10 @@ fn b07_growing_clears_what_the_original_left() {
 #[test]
 fn b07_an_own_object_is_not_copied_onto_itself() {
     let mut rig = Rig::new();
+    let copies = |op: &Op| matches!(op, Op::Copy { .. });
+    rig.weather.blocks = faults(&Rc::new(Cell::new(true)), copies, Errno::IO);
+    rig.kill_storage();
+    rig.start_storage();
     rig.create("volume", BLOCK).unwrap();
     rig.write("volume", 0, b"here").unwrap();
     rig.simple(Operation::Close, "volume").unwrap();
@@ -333,4 +373,36 @@ fn b11_epochs_end_with_an_error() {
     rig.simple(Operation::Delete, "volume").unwrap();
     assert_eq!(rig.create("volume", BLOCK), Err(libc::EOVERFLOW));
     assert!(!rig.is_locked("volume"));
+}
+
+/// Entries were read and written rightly only where a range begins at block 0: here at and across
+/// the ends of a page (4096 entries) and of a chunk (32768).
+#[test]
+fn b23_ranges_may_begin_anywhere() {
+    let mut rig = Rig::new();
+    rig.create("volume", 40_000 * BLOCK).unwrap();
+    let written = [4095, 4096, 5000, 32_767, 32_768];
+    for block in written {
+        let data = format!("{block:08}");
+        rig.write("volume", block * BLOCK, data.as_bytes()).unwrap();
+    }
+    rig.simple(Operation::Close, "volume").unwrap();
+    let len = |chunk: &str| rig.stored(chunk).map(|bytes| bytes.len());
+    let chunks = ["volume_0000000000000000", "volume_0000000000000001"].map(len);
+    assert_eq!(chunks, [Some(32_768 * 128), Some(7_232 * 128)]);
+    let entries = rig.entries("volume");
+    let own = (0..).zip(&entries).filter(|(_, entry)| entry.0 == 3);
+    let own: Vec<u64> = own.map(|(block, _)| block).collect();
+    assert_eq!(own, written, "what is stored");
+    for block in written {
+        let data = rig.read("volume", block * BLOCK, 8).unwrap();
+        assert_eq!(data, format!("{block:08}").as_bytes());
+    }
+    let (_, segments) = rig
+        .map(Operation::MapRead, "volume", 32_766 * BLOCK, 4 * BLOCK)
+        .unwrap();
+    let zero =
+        |segment: &xseg::protocol::MapSegment| segment.flags & xseg::protocol::mapflags::ZERO != 0;
+    let zeros: Vec<bool> = segments.iter().map(zero).collect();
+    assert_eq!(zeros, [true, false, false, true]);
 }

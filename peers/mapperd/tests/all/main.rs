@@ -8,6 +8,7 @@
 //! - `old`: v0 and v1 maps;
 //! - `deaths`: mapperd killed at every step of every operation, and done again;
 //! - `crowd`: many requests at once;
+//! - `short`: storage that serves half;
 //! - `asking`: LIST, STATUS, HASH, and bad input.
 
 mod asking;
@@ -19,3 +20,4 @@ mod life;
 mod locks;
 mod old;
 mod rig;
+mod short;

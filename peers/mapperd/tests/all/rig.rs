@@ -1,11 +1,13 @@
 //! The node of a test: two blockers over memory in one process, mapperd in another, a client, and
 //! a peer that plays vlmcd. Nothing happens but in [`Rig::turn`].
 
+use crate::short::{Half, Short};
 use blocker::{Blocker, Settings};
 use driver::{Faults, HashAlgorithm, MemoryDriver, MemoryStore};
 use mapperd::{Config, Mapperd};
 use reactor::{Env, Executor, SimClock, Timers};
 use runtime::{Desk, Host, LeaseTerm};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -116,6 +118,7 @@ impl Asker {
 pub(crate) struct Weather {
     pub(crate) maps: Option<Faults>,
     pub(crate) blocks: Option<Faults>,
+    pub(crate) half: Rc<Cell<Half>>,
 }
 
 /// The node.
@@ -191,7 +194,8 @@ impl Rig {
                 lease_term: self.lease_term,
             };
             let (timers, executor) = (timers.clone(), executor.clone());
-            let (driver, env) = (Box::new(driver), self.env.clone());
+            let driver = Box::new(Short::new(driver, self.weather.half.clone()));
+            let env = self.env.clone();
             let peer = Blocker::new(settings, desk.clone(), driver, env, timers, executor);
             host.add(desk.clone(), Box::new(peer));
             assert!(desk.with_seat(|seat| seat.bind(port, port)));

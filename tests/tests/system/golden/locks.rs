@@ -6,7 +6,7 @@ use client::{ErrorKind, Hint, Volume};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::Poll;
-use system_tests::golden::node::{OWNER_M, both};
+use system_tests::golden::node::{OWNER_M, both, ends};
 use system_tests::golden::tree::{Files, files, sha256};
 use system_tests::golden::{Node, Setup, name};
 use xseg::Request;
@@ -189,7 +189,12 @@ fn b13_a_write_that_waits_for_a_lock_does_not_keep_the_node_from_stopping() {
     let setup = Setup::default();
     let dir = tree_with_a_volume(setup);
     lock_as_the_original(dir.path(), "volume-1", "otherhost_1002", false);
-    let node = Node::over(dir.path(), setup);
+    let path = dir.path().to_owned();
+    ends(move || a_node_stops_while_a_write_waits(&path, setup));
+}
+
+fn a_node_stops_while_a_write_waits(dir: &Path, setup: Setup) {
+    let node = Node::over(dir, setup);
     let client = node.client().clone();
     let volume = Volume::open(&client, name("volume-1"), NONE).unwrap();
     let mut write = Box::pin(volume.write(b"never", 0, false));

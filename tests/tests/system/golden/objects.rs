@@ -1,6 +1,8 @@
 //! What the original's own tests relied on (`spec/protocol.md` sections 2 and 7), of objects and
 //! locks at a blocker; on a node in memory and on one over files.
 
+use std::path::Path;
+use system_tests::golden::node::ends;
 use system_tests::golden::{Node, Setup, name};
 use xseg::Request;
 use xseg::protocol::{NameRequest, Operation, PortNo, flags};
@@ -203,12 +205,17 @@ fn what_another_owner_has_locked_is_released_by_force_alone() {
 #[test]
 fn b13_waiting_for_locks_keeps_nobody_else_waiting() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+    let path = dir.path().to_owned();
+    ends(move || a_hundred_wait_for_their_locks(&path));
+}
+
+fn a_hundred_wait_for_their_locks(dir: &Path) {
+    let node = Node::over(dir, Setup::default());
     let client = node.client();
     let port = client.ports().blockerm;
     let volumes: Vec<_> = (0..100).map(|i| format!("volume-{i}")).collect();
     for volume in &volumes {
-        let lock = dir.path().join(format!("locks/{volume}_lock"));
+        let lock = dir.join(format!("locks/{volume}_lock"));
         std::fs::write(lock, "otherhost_1002").unwrap();
     }
     let wait = |volume: &String| {
@@ -231,4 +238,29 @@ fn b13_waiting_for_locks_keeps_nobody_else_waiting() {
         assert!(taken.is_ok(), "{volume}: {taken:?}");
     }
     node.stop();
+}
+
+/// Nor could such a wait be interrupted: the original did not stop before it had the lock (B13).
+#[test]
+fn b13_waiting_for_a_lock_does_not_keep_the_node_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    ends(move || a_node_stops_while_one_waits_for_a_lock(&path));
+}
+
+fn a_node_stops_while_one_waits_for_a_lock(dir: &Path) {
+    let node = Node::over(dir, Setup::default());
+    std::fs::write(dir.join("locks/volume-1_lock"), "otherhost_1002").unwrap();
+    let client = node.client().clone();
+    let port = client.ports().blockerm;
+    let request = Request::new(Operation::Acquire, name("volume-1"));
+    let mut wait = Box::pin(client.call(port, request, &[], 0));
+    client.block_on(std::future::poll_fn(|cx| {
+        assert!(wait.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    }));
+    // When this is answered the other has been found locked.
+    assert_eq!(node.do_to(port, Operation::LockInfo, "volume-1"), Ok(()));
+    node.stop();
+    assert_eq!(client.block_on(wait).map(drop), Err(libc::EINTR));
 }
