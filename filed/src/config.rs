@@ -14,6 +14,9 @@ pub struct Config {
     pub owner: String,
     /// `RUN_DIR` of this node, to be found through our locks by who breaks one on this host.
     pub run_dir: Option<PathBuf>,
+    /// Where the locks are noted that were taken and not given back, so that a successor of this
+    /// process knows one that was broken. A directory of this driver's own that a reboot may empty.
+    pub held_dir: Option<PathBuf>,
     /// `direct`: O_DIRECT. Where the filesystem cannot, buffered I/O with a warning.
     pub direct: bool,
     /// `fdcache`: how many descriptors are kept open when nothing uses them.
@@ -35,6 +38,7 @@ impl Config {
             lock_dir: None,
             owner: owner.into(),
             run_dir: None,
+            held_dir: None,
             direct: true,
             fdcache: 512,
             pithos_migrate: false,
@@ -74,6 +78,14 @@ pub enum OpenError {
         found: String,
         /// The id that was expected.
         expected: String,
+    },
+    /// The directory for notes of locks cannot be had.
+    #[error("cannot make the directory {}", dir.display())]
+    Notes {
+        /// `RUN_DIR/ROLE.held`.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The owner's text cannot stand in a lock file's name.
     #[error("unique_str must have 1 to 100 bytes, none of them '/' or NUL")]

@@ -20,6 +20,7 @@
 //! | `content` | hash and list |
 //! | `tags` | what each volume has written and not synced; sync |
 //! | `locks` | lock files that work together with the original's |
+//! | `notes` | which locks were taken and not given back, for who comes after |
 //! | `marker` | `.archipelago`, by which a directory is known again |
 //! | `drain` | [`DrainLock`]: waits until a dead predecessor writes no more |
 //! | `fs` | single system calls as futures |
@@ -39,6 +40,7 @@ mod fs;
 mod layout;
 mod locks;
 mod marker;
+mod notes;
 mod object;
 mod open;
 mod ranges;

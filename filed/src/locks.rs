@@ -12,6 +12,7 @@
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
 
 use crate::layout::Place;
+use crate::notes::Notes;
 use driver::{Detail, Errno, LockHolder, LockReply, MARK_LEN_MAX, Mark, Name, Registration, Reply};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ pub(crate) struct Locks {
     pub(crate) registration: Registration,
     /// The lock files that we hold, open.
     pub(crate) held: Mutex<HashMap<Name, File>>,
+    /// Those that were taken and not given back, also by a predecessor.
+    pub(crate) notes: Notes,
 }
 
 /// A lock file as it was found.
@@ -60,6 +63,7 @@ impl Locks {
         held.get(name).is_some_and(|file| links(file) > 0)
     }
 
+    /// ESTALE: it was ours, and was broken; only giving it back ends that.
     pub(crate) fn acquire(&self, name: &Name) -> Result<Reply, Errno> {
         if self.is_held(name) {
             return Ok(self.taken(true, None));
@@ -70,10 +74,23 @@ impl Locks {
         // After a takeover it has become the lock itself.
         let _ = fs::remove_file(&temporary);
         sync_parent(&path)?;
+        if answer.is_ok() {
+            self.notes.add(name);
+        }
         answer
     }
 
     pub(crate) fn release(&self, name: &Name, force: bool) -> Result<Reply, Errno> {
+        let answer = self.remove(name, force);
+        // A node that breaks its own lock has lost it like any other.
+        let given_up = !force && !matches!(answer, Err(errno) if errno == Errno::BUSY);
+        if given_up {
+            self.notes.remove(name);
+        }
+        answer
+    }
+
+    fn remove(&self, name: &Name, force: bool) -> Result<Reply, Errno> {
         let path = self.path(name)?;
         let found = match self.find_locked(&path)? {
             Some(found) => found,
@@ -113,10 +130,16 @@ impl Locks {
         temporary: &Path,
         file: File,
     ) -> Result<Reply, Errno> {
+        // Unless it is found as we, or our predecessor, left it.
+        let broken = self.notes.has(name);
         loop {
             // On NFS a link may be answered with an error though it was made: the count tells.
             let linked = fs::hard_link(temporary, path);
             if linked.is_ok() || links(&file) == 2 {
+                if broken {
+                    fs::remove_file(path)?;
+                    return Err(Errno::STALE);
+                }
                 self.held.lock().insert(*name, file);
                 return Ok(self.taken(false, None));
             }
@@ -137,6 +160,9 @@ impl Locks {
             };
             if !may {
                 return Err(Errno::BUSY);
+            }
+            if broken && !ours {
+                return Err(Errno::STALE);
             }
             fs::rename(temporary, path)?;
             self.held.lock().insert(*name, file);

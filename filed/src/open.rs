@@ -7,6 +7,7 @@ use crate::driver::Filed;
 use crate::fs::{self, Fs};
 use crate::locks::Locks;
 use crate::marker;
+use crate::notes::Notes;
 use crate::spot::Spot;
 use crate::tags::Tags;
 use driver::Registration;
@@ -85,6 +86,11 @@ fn locks(config: &Config, block: u64) -> Result<Locks, OpenError> {
         let dir = "/proc".into();
         OpenError::Dir { dir, source }
     })?;
+    let boot = &registration.0.process.boot;
+    let notes = Notes::new(config.held_dir.clone(), boot).map_err(|source| {
+        let dir = config.held_dir.clone().unwrap_or_default();
+        OpenError::Notes { dir, source }
+    })?;
     Ok(Locks {
         dir,
         flat: config.lock_dir.is_some(),
@@ -92,6 +98,7 @@ fn locks(config: &Config, block: u64) -> Result<Locks, OpenError> {
         padded: block > 1,
         registration,
         held: Default::default(),
+        notes,
     })
 }
 

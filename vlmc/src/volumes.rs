@@ -17,6 +17,7 @@ mod manage;
 mod names;
 mod show;
 mod transfer;
+mod unlock;
 
 use crate::failure::{self, Failure};
 use crate::settings::Settings;
@@ -60,7 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Hash(args) => manage::hash(&settings, &args),
         Command::Lock(args) if args.show => show::lock(&settings, &args),
         Command::Lock(args) => manage::lock(&settings, &args),
-        Command::Unlock(args) => manage::unlock(&settings, &args),
+        Command::Unlock(args) => unlock::unlock(&settings, &args),
         Command::Info(args) => show::info(&settings, &args),
         Command::Status(args) => show::status(&settings, &args),
         Command::List(args) | Command::Ls(args) => show::list(&settings, &args),

@@ -206,6 +206,15 @@ impl Client {
             .map(drop)
     }
 
+    /// Has mapperd make sure that a volume which it has open still is this node's. One whose lock
+    /// was broken is fenced: when this returns, nothing written under it can land any more. ESTALE:
+    /// it was broken.
+    pub fn check_lock(&self, volume: Name) -> Result<(), Error> {
+        let request = Request::new(Operation::Flush, volume);
+        self.ask(self.ports().mapperd, request, &[], 0, "checking the lock")
+            .map(drop)
+    }
+
     /// Who holds the lock of a volume, as JSON.
     pub fn lock_info(&self, volume: Name) -> Result<Vec<u8>, Error> {
         let request = Request::new(Operation::LockInfo, volume);

@@ -35,7 +35,16 @@ impl Job {
             return Ok(false);
         }
         self.lookup(volume.name()).await?;
-        let before = self.acquire(&volume.target()).await?;
+        let before = match self.acquire(&volume.target()).await {
+            Ok(before) => before,
+            // It was broken while a predecessor held it.
+            Err(Errno::STALE) => {
+                count(&self.core.counters.locks_lost);
+                volume.lose();
+                return Err(Errno::STALE);
+            }
+            Err(errno) => return Err(errno),
+        };
         volume.begin(before, self.core.now_ns());
         let loaded = self
             .settle_and_load(volume)
@@ -168,13 +177,25 @@ impl Job {
         act: impl AsyncFnOnce(Option<Header>) -> Result<T>,
     ) -> Result<T> {
         self.vacancy(volume.name()).await?;
-        self.acquire(&volume.target()).await?;
+        self.acquire_anew(volume).await?;
         let result = match self.prepare_claim(volume).await {
             Ok(predecessor) => act(predecessor).await,
             Err(errno) => Err(errno),
         };
         self.give_back(volume).await;
         result
+    }
+
+    /// Takes the lock of a name that is to be made: that one of an earlier volume was broken while
+    /// it was ours is over with that volume.
+    async fn acquire_anew(&self, volume: &Volume) -> Result<bool> {
+        match self.acquire(&volume.target()).await {
+            Err(Errno::STALE) => {
+                self.forget_lock(&volume.target()).await;
+                self.acquire(&volume.target()).await
+            }
+            taken => taken,
+        }
     }
 
     async fn prepare_claim(&self, volume: &Volume) -> Result<Option<Header>> {

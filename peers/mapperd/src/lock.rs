@@ -119,6 +119,13 @@ impl Job {
         }
     }
 
+    /// Has blockerm forget that a lock was ours which is not any more, if it still remembers.
+    pub(crate) async fn forget_lock(&self, volume: &Name) {
+        // It says that nobody holds it, or somebody else does.
+        let request = Request::new(Operation::Release, *volume);
+        let _ = self.ask(Side::Maps, request, None).await;
+    }
+
     /// Who holds a lock, as blockerm tells it.
     pub(crate) async fn lock_info(&self, volume: &Name) -> Result<LockReport> {
         let scratch = self.scratch(LOCK_TEXT_LEN).await?;

@@ -31,11 +31,14 @@ impl Job {
         let entered = self.enter(&self.volume_name()?, Access::Alone).await;
         let volume = &**entered.volume();
         if volume.is_lost() {
+            self.forget_lock(&volume.target()).await;
             volume.end();
             return Err(Errno::STALE);
         }
         if !self.exists_and_is_open(volume).await? {
-            return self.not_open(volume.name()).await;
+            let answer = self.not_open(volume.name()).await?;
+            self.forget_lock(&volume.target()).await;
+            return answer.ok_or(Errno::INVAL);
         }
         // After a restart of mapperd the lock is all that is known.
         self.open(volume).await?;
@@ -55,11 +58,12 @@ impl Job {
         self.is_open(volume).await
     }
 
-    async fn not_open(&self, name: &mapfile::VolumeName) -> Result<Reply> {
+    /// `None`: it exists and is not open.
+    async fn not_open(&self, name: &mapfile::VolumeName) -> Result<Option<Reply>> {
         if self.is_replay() {
-            return Ok(Reply::done());
+            return Ok(Some(Reply::done()));
         }
-        self.lookup(name).await.and(Err(Errno::INVAL))
+        self.lookup(name).await.map(|_| None)
     }
 
     /// FLUSH: makes the map's entries durable; vlmcd has synced the objects before. A volume that

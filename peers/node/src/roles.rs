@@ -144,6 +144,7 @@ fn files_driver(
             lock_dir: files.lock_dir.clone(),
             owner: role.owner(),
             run_dir: std::path::absolute(&places.run_dir).ok(),
+            held_dir: Some(places.run_dir.join(format!("{}.held", role.name))),
             direct: files.direct,
             fdcache: files.fdcache as usize,
             pithos_migrate: files.pithos_migrate,

@@ -1,6 +1,6 @@
 //! Commands that change a volume as a whole.
 
-use super::cli::{Clone, Create, Lock, Named, Rename, Resize, Snapshot, Unlock};
+use super::cli::{Clone, Create, Lock, Named, Rename, Resize, Snapshot};
 use super::names::{any, bytes_of, existing, new, shown};
 use crate::failure::{Failure, say};
 use crate::mapped::{self, Mapped, Order};
@@ -135,33 +135,6 @@ pub(super) fn lock(settings: &Settings, args: &Lock) -> Result<(), Failure> {
         .lock(name)
         .map_err(Failure::because("vlmc lock failed"))?;
     say("Volume locked")
-}
-
-pub(super) fn unlock(settings: &Settings, args: &Unlock) -> Result<(), Failure> {
-    let name = existing(&args.name)?;
-    settings
-        .client()?
-        .unlock(name, args.force)
-        .map_err(|why| unlock_failed(settings, why))?;
-    say("Volume unlocked")
-}
-
-/// On RADOS a lock is broken only after its holder was blocklisted, which not every user may.
-fn unlock_failed(settings: &Settings, why: client::Error) -> Failure {
-    let failure = Failure::because("vlmc unlock failed");
-    let blocker = settings.config.role("blockerm").map(|role| &role.kind);
-    match blocker {
-        Some(config::RoleKind::RadosBlocker(rados)) if why.errno == libc::EACCES => {
-            let user = format!("client.{}", rados.cephx_id.as_deref().unwrap_or("admin"));
-            Failure::new(format!(
-                "{}: {user} may not blocklist the holder; allow it with: ceph auth caps {user} mon \
-                 'allow r, allow command \"osd blocklist\" with blocklistop=add' osd '...' (its osd \
-                 capability as `ceph auth get {user}` shows it)",
-                failure(why)
-            ))
-        }
-        _ => failure(why),
-    }
 }
 
 pub(super) fn hash(settings: &Settings, args: &Named) -> Result<(), Failure> {

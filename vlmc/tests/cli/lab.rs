@@ -5,7 +5,7 @@ use config::{NodeConfig, SampleParams};
 use nix::sys::signal::Signal;
 use node::supervisor::control::{Request, ask};
 use node::supervisor::pids::{self, Pidfd};
-use node::supervisor::{control_socket, pid_file};
+use node::supervisor::{control_socket, pid_file, segment_socket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -104,6 +104,32 @@ impl Lab {
         Lab { dir, config }
     }
 
+    /// Another node of this host over the storage of `first`, which has been made already.
+    pub(crate) fn beside(first: &Lab) -> Lab {
+        let lab = Lab::new(true);
+        for storage in ["blocks", "maps", "locks"] {
+            std::fs::remove_dir(lab.path(storage)).unwrap();
+            std::os::unix::fs::symlink(first.path(storage), lab.path(storage)).unwrap();
+        }
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
+    /// A node whose configuration has these lines more: `[section]` and what is to stand in it.
+    pub(crate) fn with_lines(lines: &[(&str, &str)]) -> Lab {
+        let mut lab = Lab::new(true);
+        let mut text = std::fs::read_to_string(&lab.config.file).unwrap();
+        for (section, line) in lines {
+            let head = format!("[{section}]\n");
+            assert!(text.contains(&head), "{section}");
+            text = text.replace(&head, &format!("{head}{line}\n"));
+        }
+        std::fs::write(&lab.config.file, text).unwrap();
+        lab.config = NodeConfig::load(&lab.config.file).unwrap();
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
     /// The same, and started.
     pub(crate) fn started(shared: bool) -> Lab {
         let lab = Lab::new(shared);
@@ -153,6 +179,12 @@ impl Lab {
             .output()
             .unwrap()
             .into()
+    }
+
+    /// A client of the node.
+    pub(crate) fn client(&self) -> client::Client {
+        let ports = node::embedded::ports(&self.config.roles).unwrap();
+        client::Client::connect(&segment_socket(&self.config), ports, "test").unwrap()
     }
 
     /// The living process of a role.

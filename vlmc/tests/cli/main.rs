@@ -2,6 +2,7 @@
 //!
 //! - `lab`: the node, the tools, and their end
 //! - `node`: archipelago; `volumes`: vlmc; `deaths`: killed peers and supervisors
+//! - `unlock`: locks that are broken under a holder who writes
 //! - `mapped`: devices, with an endpoint that the test plays; `segment`: xseg and archip-bench
 
 mod deaths;
@@ -9,4 +10,5 @@ mod lab;
 mod mapped;
 mod node;
 mod segment;
+mod unlock;
 mod volumes;
