@@ -74,7 +74,7 @@ fn ready() {
 fn serve(config: &NodeConfig) {
     let plan = Plan {
         socket: socket(config),
-        run_dir: config.archipelago.run_dir.clone(),
+        places: config.archipelago.places(),
         roles: config.roles.clone(),
         uid: None,
         gid: None,
