@@ -327,6 +327,10 @@ impl Device for LoopDevice {
         self.mapped.info()
     }
 
+    fn is_down(&self) -> bool {
+        self.mapped.is_finished()
+    }
+
     fn over(&self) {
         // The process is ending already when nobody listens.
         let _ = lock(&self.events).send(Event::Told);

@@ -273,6 +273,10 @@ impl Device for Address {
         self.mapped.info()
     }
 
+    fn is_down(&self) -> bool {
+        self.mapped.is_finished()
+    }
+
     fn over(&self) {
         // The process is ending already when nobody listens.
         let _ = self.events.send(Event::Told);
