@@ -14,7 +14,7 @@ mod stats;
 
 use crate::failure::{self, Failure, say, say_json};
 use clap::{CommandFactory, FromArgMatches};
-use cli::Cli;
+use cli::{Cli, YesNo};
 use config::args::rewrite_single_dash;
 use config::{NodeConfig, SegmentSpec};
 use plan::Plan;
@@ -56,6 +56,9 @@ struct Target {
 fn bench(cli: &Cli) -> Result<(), Failure> {
     let target = target(cli)?;
     let mut bench = run::Bench::join(&target, cli)?;
+    if cli.ping == YesNo::Yes {
+        bench.ping()?;
+    }
     let plan = match (&cli.volume, cli.total) {
         // Without -ts the whole volume.
         (Some(_), None) => Plan::new(cli, Some(bench.size()?)),

@@ -89,6 +89,17 @@ fn a_bench_finds_what_another_wrote_and_nothing_else() {
         "-op read --pattern rand -tp 1 -to 2 -os 64k --seed 9 --verify meta",
     ));
     right(bench("-op info -tp 1 -to 2 --seed 9"));
+    right(bench(
+        "-op info -tp 1 -to 2 --seed 9 --ping yes --progress no --ptype io --pinterval 3 \
+         --insanity manic",
+    ));
+    let nobody = bench("-op info -tp 60 -to 2 --ping yes");
+    nobody.is(
+        255,
+        "",
+        "port 60 takes no request: No such device or address\n",
+    );
+    assert_eq!(bench("-op info -tp 1 -to 2 --pinterval 0%").status, 2);
     let other = bench("-op read -tp 1 -to 2 -os 64k --seed 10 --verify meta");
     assert_eq!(
         (other.status, other.out.contains("failed 32,")),
