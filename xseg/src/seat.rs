@@ -282,6 +282,20 @@ impl Seat {
         Some(port)
     }
 
+    /// Gives a port back. False: it is not bound here.
+    pub fn unbind(&mut self, port: PortNo) -> bool {
+        let mine = u64::from(self.no.0) + 1;
+        let free = |region: &Region| {
+            let bound = region.segment.ports().get(port as usize);
+            bound.is_some_and(|bound| {
+                bound
+                    .compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            })
+        };
+        self.regions.iter().filter(|region| free(region)).count() > 0
+    }
+
     // ---- asking ----
 
     /// Takes a slot of `region`; `None` when all are taken (the sender waits, or gives up).
