@@ -12,10 +12,10 @@ mod plan;
 mod run;
 mod stats;
 
+use crate::arguments::parse;
 use crate::failure::{self, Failure, say, say_json};
-use clap::{CommandFactory, FromArgMatches};
-use cli::Cli;
-use config::args::rewrite_single_dash;
+use clap::CommandFactory;
+use cli::{Cli, YesNo};
 use config::{NodeConfig, SegmentSpec};
 use plan::Plan;
 use std::ffi::OsString;
@@ -41,10 +41,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the tool with these arguments, the first of which is its own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = rewrite_single_dash(args, SINGLE_DASH);
-    let matches = command().get_matches_from(args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    failure::exit(bench(&cli))
+    failure::exit(bench(&parse(args, SINGLE_DASH)))
 }
 
 /// Where the segment is handed out, and the port to ask.
@@ -56,6 +53,9 @@ struct Target {
 fn bench(cli: &Cli) -> Result<(), Failure> {
     let target = target(cli)?;
     let mut bench = run::Bench::join(&target, cli)?;
+    if cli.ping == YesNo::Yes {
+        bench.ping()?;
+    }
     let plan = match (&cli.volume, cli.total) {
         // Without -ts the whole volume.
         (Some(_), None) => Plan::new(cli, Some(bench.size()?)),

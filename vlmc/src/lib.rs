@@ -4,10 +4,12 @@
 //! - [`node_tool`]: `archipelago`, the node as a whole
 //! - [`segment_tool`]: `xseg`, the segment
 //! - [`bench`]: `archip-bench`, how fast it is
+//! - `arguments`: what their command lines share
 //! - `settings`: the node that a tool works on; `catalogue`: the maps in its storage
 //! - `mapped`, `lock`: volumes that are presented as devices
 //! - `failure`, `term`, `format`: what went wrong, and what people and programs see
 
+mod arguments;
 pub mod bench;
 mod catalogue;
 mod failure;

@@ -5,6 +5,7 @@
 //! passed over here, and used again by the next process that takes its place.
 
 use crate::failure::{Failure, print, say};
+use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use node::supervisor::pids;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,11 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a killed process may take to be followed by another, and how often we look.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a mapped volume's process says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +104,18 @@ pub(crate) fn of_volume(run_dir: &Path, volume: &str) -> Result<Option<Mapped>, 
 }
 
 impl Mapped {
+    /// Whether its process lives, or a keeper that is about to start another.
     fn is_alive(&self) -> bool {
-        pids::start_time(self.pid) == Some(self.start_time)
+        pids::start_time(self.pid) == Some(self.start_time) || self.is_kept()
+    }
+
+    /// Whether somebody holds the place: its process or its keeper.
+    fn is_kept(&self) -> bool {
+        let Ok(file) = fs::File::open(self.dir.join("lock")) else {
+            return false;
+        };
+        let lock = Flock::lock(file, FlockArg::LockSharedNonblock);
+        matches!(lock, Err((_, nix::errno::Errno::EWOULDBLOCK)))
     }
 
     /// Whether its requests wait for `archipelago start`.
@@ -109,7 +125,7 @@ impl Mapped {
 
     /// Gives an order and waits until it is carried out.
     pub(crate) fn order(&self, order: Order) -> Result<(), Failure> {
-        let reply = self.exchange(order).map_err(|e| {
+        let reply = self.patient_exchange(order).map_err(|e| {
             Failure::new(format!("{}: its process does not answer: {e}", self.device))
         })?;
         let Some(error) = reply.get("error").and_then(Value::as_str) else {
@@ -121,6 +137,20 @@ impl Mapped {
             true => format!("{}: {error}", self.device),
             false => format!("{}: Device is busy (PID: {})", self.device, pids.join(" ")),
         }))
+    }
+
+    /// A process that is killed is followed by another in a moment, which may be asked as well.
+    fn patient_exchange(&self, order: Order) -> io::Result<Value> {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let now = read(self.dir.clone()).unwrap_or_else(|| self.clone());
+            match now.exchange(order) {
+                Err(_) if self.is_kept() && Instant::now() < patience => {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn exchange(&self, order: Order) -> io::Result<Value> {

@@ -15,9 +15,10 @@ mod orphans;
 mod status;
 mod up;
 
+use crate::arguments::parse;
 use crate::failure::{self, Failure};
 use crate::settings::Settings;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use cli::{Cli, Command};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -29,16 +30,14 @@ pub fn command() -> clap::Command {
 
 /// Runs the tool with these arguments, the first of which is its own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = command().get_matches_from(args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    failure::exit(run(&cli))
+    failure::exit(run(&parse(args, &[])))
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     if let Command::Supervise(args) = &cli.command {
-        return up::supervise(&cli.config, args);
+        return up::supervise(&cli.node.config, args);
     }
-    let settings = Settings::load(&cli.config);
+    let settings = Settings::load(&cli.node.config);
     if let Command::Status(args) = &cli.command {
         let settings = settings.map_err(|e| e.with_status(status::UNKNOWN))?;
         return status::status(&settings, args);

@@ -3,10 +3,12 @@
 //! - `words`: the command line: a segment, perhaps two ports, and commands one after the other
 //! - `global`: commands on the segment: create, destroy, reports and repairs
 //! - `hold`: the small process that holds a segment made by `create`
+//! - `own`: commands that serve: ports bound here, and answers to what comes
 //! - `port`: commands that send requests to a port
 
 mod global;
 mod hold;
+mod own;
 mod port;
 mod words;
 
@@ -31,12 +33,26 @@ Commands on the segment:
   recoverlocks PID        look after what a dead process left
   verify, verify-fix      look for what is wrong; mend it
 
+Commands that serve, in this process and for as long as it runs:
+  bind PORT, free PORT    take a port that nobody serves; give it back
+  complete N, fail N      wait for N requests at the ports bound here, and answer each with success
+                          or with an I/O error
+  alloc_requests N, free_requests N
+                          take N free requests, to see who suffers; give them back
+
 Commands on the port DST, given before them as SRC:DST (SRC is ignored: any free port is taken):
   read TARGET OFFSET SIZE, write TARGET OFFSET (data from standard input), info TARGET,
   delete TARGET, acquire TARGET, release TARGET, open TARGET, close TARGET, copy SRC DST,
   clone SRC DST MB, snapshot SRC DST, truncate TARGET SIZE
                           send one request
-  wait N                  wait for N answers, and print them";
+  wait N                  wait for N answers, and print them
+  report                  who serves the port, and what waits there
+
+Left out: set-next (a port leads to a seat, there is no further hop); put_requests, put_replies and
+failreq (a request is sent, answered or failed whole: complete, fail and recoverport do that);
+inspect-freeq, inspect-requestq and inspect-replyq (there are no such queues: reportall shows the
+states of all requests); rndwrite, rndread, rnddelete and submit_reqs (archip-bench does that, and
+measures it); bridge (the original had it disabled).";
 
 /// A segment, and where its holder listens.
 struct Place {
@@ -110,7 +126,7 @@ fn run(spec: &str, words: &[&str]) -> Result<(), Failure> {
     }
     let words = parse(words).map_err(Failure::new)?;
     let mut ports = Ports::default();
-    let mut line = None;
+    let (mut line, mut counter) = (None, None);
     let mut last = Ok(());
     for word in words {
         last = match word {
@@ -119,6 +135,7 @@ fn run(spec: &str, words: &[&str]) -> Result<(), Failure> {
                 Ok(())
             }
             Word::Global(command) => global::run(&place, &command),
+            Word::Own(command) => own::run(&place, &mut counter, &command),
             Word::Port(command) => port::run(&place, ports, &mut line, command),
         };
         // Each failure is told; the exit status is the last command's.

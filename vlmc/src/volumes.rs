@@ -19,11 +19,11 @@ mod show;
 mod transfer;
 mod unlock;
 
+use crate::arguments::parse;
 use crate::failure::{self, Failure};
 use crate::settings::Settings;
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 use cli::{Cli, Command};
-use config::args::rewrite_single_dash;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -37,10 +37,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the tool with these arguments, the first of which is its own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = rewrite_single_dash(args, SINGLE_DASH);
-    let matches = command().get_matches_from(args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    failure::exit(run(cli))
+    failure::exit(run(parse(args, SINGLE_DASH)))
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -48,7 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut command(), "vlmc", &mut std::io::stdout());
         return Ok(());
     }
-    let settings = Settings::load(&cli.config)?;
+    let settings = Settings::load(&cli.node.config)?;
     match cli.command {
         Command::Create(args) => manage::create(&settings, &args),
         Command::Snapshot(args) => manage::snapshot(&settings, &args),

@@ -183,6 +183,33 @@ fn put_name(out: &mut [u8], at: usize, name: &Name) {
     out[at..at + name.len()].copy_from_slice(name);
 }
 
+/// A name's field is followed by its length in most structures; that is `(name, length)`.
+fn put_sized_name(out: &mut [u8], at: usize, name: &Name) {
+    put_name(out, at, name);
+    let len_at = at + TARGET_LEN_MAX;
+    out[len_at..len_at + 4].copy_from_slice(&(name.len() as u32).to_le_bytes());
+}
+
+fn sized_name_at(bytes: &[u8], at: usize) -> Result<Name, BadStructure> {
+    name_at(bytes, at, u32_at(bytes, at + TARGET_LEN_MAX)?)
+}
+
+/// What each of the items behind a head is, of which the first word says how many there are. A
+/// count that lies is [`BadStructure::Short`].
+fn items<T>(
+    bytes: &[u8],
+    head: usize,
+    item: usize,
+    decode: impl Fn(&[u8]) -> Result<T, BadStructure>,
+) -> Result<Vec<T>, BadStructure> {
+    let count = u32_at(bytes, 0)? as usize;
+    let items = bytes.get(head..).ok_or(BadStructure::Short)?;
+    if items.len() / item < count {
+        return Err(BadStructure::Short);
+    }
+    items.chunks_exact(item).take(count).map(decode).collect()
+}
+
 /// `xseg_request_clone`: 272 bytes; the request's target is the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloneRequest {
@@ -199,17 +226,15 @@ impl CloneRequest {
     /// Lays the structure out.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
-        put_name(&mut out, 0, &self.parent);
-        out[256..260].copy_from_slice(&(self.parent.len() as u32).to_le_bytes());
+        put_sized_name(&mut out, 0, &self.parent);
         out[264..272].copy_from_slice(&self.size.to_le_bytes());
         out
     }
 
     /// Reads the structure from a private copy.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadStructure> {
-        let parent = name_at(bytes, 0, u32_at(bytes, 256)?)?;
         Ok(CloneRequest {
-            parent,
+            parent: sized_name_at(bytes, 0)?,
             size: u64_at(bytes, 264)?,
         })
     }
@@ -229,14 +254,13 @@ impl NameRequest {
     /// Lays the structure out.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
-        put_name(&mut out, 0, &self.0);
-        out[256..260].copy_from_slice(&(self.0.len() as u32).to_le_bytes());
+        put_sized_name(&mut out, 0, &self.0);
         out
     }
 
     /// Reads the structure from a private copy.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadStructure> {
-        Ok(NameRequest(name_at(bytes, 0, u32_at(bytes, 256)?)?))
+        sized_name_at(bytes, 0).map(NameRequest)
     }
 }
 
@@ -275,8 +299,7 @@ impl CreateRequest {
             .iter()
             .zip(out[Self::HEAD..].chunks_exact_mut(Self::ITEM))
         {
-            put_name(item, 0, &object.name);
-            item[256..260].copy_from_slice(&(object.name.len() as u32).to_le_bytes());
+            put_sized_name(item, 0, &object.name);
             item[260..264].copy_from_slice(&object.flags.to_le_bytes());
         }
         out
@@ -284,22 +307,13 @@ impl CreateRequest {
 
     /// Reads the structure from a private copy; a count that lies is [`BadStructure::Short`].
     pub fn decode(bytes: &[u8]) -> Result<Self, BadStructure> {
-        let count = u32_at(bytes, 0)? as usize;
-        let items = bytes.get(Self::HEAD..).ok_or(BadStructure::Short)?;
-        if items.len() / Self::ITEM < count {
-            return Err(BadStructure::Short);
-        }
-        let objects = items
-            .chunks_exact(Self::ITEM)
-            .take(count)
-            .map(|item| {
-                let name = name_at(item, 0, u32_at(item, 256)?)?;
-                Ok(CreateObject {
-                    name,
-                    flags: u32_at(item, 260)?,
-                })
+        let object = |item: &[u8]| {
+            Ok(CreateObject {
+                name: sized_name_at(item, 0)?,
+                flags: u32_at(item, 260)?,
             })
-            .collect::<Result<_, BadStructure>>()?;
+        };
+        let objects = items(bytes, Self::HEAD, Self::ITEM, object)?;
         Ok(CreateRequest {
             block_size: u32_at(bytes, 4)?,
             flags: u32_at(bytes, 8)?,
@@ -357,23 +371,15 @@ impl MapReply {
 
     /// Reads the structure from a private copy.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadStructure> {
-        let count = u32_at(bytes, 0)? as usize;
-        let items = bytes.get(Self::HEAD..).ok_or(BadStructure::Short)?;
-        if items.len() / Self::ITEM < count {
-            return Err(BadStructure::Short);
-        }
-        let segments = items
-            .chunks_exact(Self::ITEM)
-            .take(count)
-            .map(|item| {
-                Ok(MapSegment {
-                    name: name_at(item, 0, u32_at(item, 260)?)?,
-                    flags: u32_at(item, 256)?,
-                    offset: u64_at(item, 264)?,
-                    size: u64_at(item, 272)?,
-                })
+        let segment = |item: &[u8]| {
+            Ok(MapSegment {
+                name: name_at(item, 0, u32_at(item, 260)?)?,
+                flags: u32_at(item, 256)?,
+                offset: u64_at(item, 264)?,
+                size: u64_at(item, 272)?,
             })
-            .collect::<Result<_, BadStructure>>()?;
+        };
+        let segments = items(bytes, Self::HEAD, Self::ITEM, segment)?;
         Ok(MapReply { segments })
     }
 }

@@ -11,20 +11,34 @@
 //!   was meant for the seat's previous owner is freed unread.
 //! - A server reads a request once, through [`Seat::read`], which clears what its sender may not
 //!   say and checks what can be checked without knowing the operation.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `region` | what a seat remembers of a region |
+//! | `buffers` | taking data buffers, and finding those that requests name |
+//! | `marks` | step marks, which outlive the server that sets them |
+//! | `sleep` | falling asleep without missing anything |
+//! | `recovery` | a successor taking over a dead peer's requests |
 
+mod buffers;
+mod marks;
 mod recovery;
+mod region;
+mod sleep;
 
+pub use marks::STEP_MAX;
 pub use recovery::Recovery;
 
-use crate::bell::{self, Bells};
-use crate::buffer::Hints;
+use crate::bell::Bells;
 use crate::inbox::{self, Walk};
 use crate::protocol::{self, NO_PORT, PortNo};
 use crate::reclaim;
-use crate::segment::{Extent, Segment};
-use crate::slot::{Address, Answer, Request, Slot};
+use crate::segment::Segment;
+use crate::slot::{Answer, Request, Slot};
 use crate::sync::Ordering;
 use crate::word::{SeatNo, SlotNo, State, Word};
+use marks::root_of;
+use region::Region;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -42,17 +56,6 @@ pub struct RequestId {
     pub slot: SlotNo,
     /// Its life.
     pub generation: u32,
-}
-
-/// A root: the slot (index + 1) in the low half, its life (24 bits) above.
-const ROOT_BITS: u32 = 32;
-/// A mark: the step in the low bits, the life of the client's slot above.
-const STEP_BITS: u32 = 40;
-/// Largest step that a mark can hold.
-pub const STEP_MAX: u64 = (1 << STEP_BITS) - 1;
-
-fn root_of(token: &Token) -> u64 {
-    u64::from(token.word.generation) << ROOT_BITS | (u64::from(token.slot.0) + 1)
 }
 
 #[derive(Debug)]
@@ -119,63 +122,6 @@ pub enum BadRequest {
     /// The data lies outside the buffers.
     #[error("the data of the request lies outside the segment's buffers")]
     Data,
-}
-
-struct Region {
-    segment: Segment,
-    /// For each slot the generation + 1 of the request that I sent in it, 0 for none.
-    sent: Vec<u32>,
-    recent: Vec<SlotNo>,
-    next: u32,
-    hints: Hints,
-}
-
-const RECENT_MAX: usize = 1024;
-
-impl Region {
-    fn new(segment: Segment) -> Region {
-        let slots = segment.layout().spec.slots as usize;
-        Region {
-            segment,
-            sent: vec![0; slots],
-            recent: Vec::with_capacity(RECENT_MAX),
-            next: 0,
-            hints: Hints::default(),
-        }
-    }
-
-    fn try_claim(&self, slot: SlotNo, seat: SeatNo) -> Option<Word> {
-        let cell = &self.segment.slot(slot)?.state;
-        let free = cell.load().filter(|w| w.state == State::Free)?;
-        let claimed = free.claimed_by(seat);
-        cell.change(free, claimed).then_some(claimed)
-    }
-
-    fn claim(&mut self, seat: SeatNo) -> Option<(SlotNo, Word)> {
-        while let Some(slot) = self.recent.pop() {
-            if let Some(word) = self.try_claim(slot, seat) {
-                return Some((slot, word));
-            }
-        }
-        let slots = self.segment.layout().spec.slots;
-        let found = (0..slots).find_map(|i| {
-            let slot = SlotNo((self.next + i) % slots);
-            self.try_claim(slot, seat).map(|word| (slot, word))
-        });
-        if let Some((slot, _)) = found {
-            self.next = (slot.0 + 1) % slots;
-        }
-        found
-    }
-
-    fn push(&self, to: SeatNo, slot: SlotNo) -> bool {
-        let Some(member) = self.segment.member(to) else {
-            return false;
-        };
-        inbox::push(&member.head, to, slot, |s| {
-            self.segment.slot(s).map(|slot| &slot.next)
-        })
-    }
 }
 
 /// My place at the table.
@@ -282,6 +228,20 @@ impl Seat {
         Some(port)
     }
 
+    /// Gives a port back. False: it is not bound here.
+    pub fn unbind(&mut self, port: PortNo) -> bool {
+        let mine = u64::from(self.no.0) + 1;
+        let free = |region: &Region| {
+            let bound = region.segment.ports().get(port as usize);
+            bound.is_some_and(|bound| {
+                bound
+                    .compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            })
+        };
+        self.regions.iter().filter(|region| free(region)).count() > 0
+    }
+
     // ---- asking ----
 
     /// Takes a slot of `region`; `None` when all are taken (the sender waits, or gives up).
@@ -342,24 +302,6 @@ impl Seat {
         back
     }
 
-    /// Where the data of an answered request is now (a server may have enlarged it); `None` when
-    /// that lies outside the buffers.
-    pub fn reply_data(&self, ticket: &Ticket) -> Option<Extent> {
-        let token = &ticket.0;
-        let slot = self.regions[usize::from(token.region)]
-            .segment
-            .slot(token.slot)?;
-        let (address, len) = slot.read_data();
-        self.extent(token.region, address, len)
-    }
-
-    /// Where the data of an answered request is now, unchecked.
-    pub fn reply_address(&self, ticket: &Ticket) -> Option<Address> {
-        let token = &ticket.0;
-        let segment = &self.regions[usize::from(token.region)].segment;
-        Some(segment.slot(token.slot)?.read_data().0)
-    }
-
     /// Frees a slot of mine.
     pub fn release(&mut self, ticket: Ticket) {
         let Ticket(token) = ticket;
@@ -369,9 +311,7 @@ impl Seat {
         };
         slot.state
             .change(token.word, token.word.with(State::Free, self.no));
-        if region.recent.len() < RECENT_MAX {
-            region.recent.push(token.slot);
-        }
+        region.remember_free(token.slot);
     }
 
     /// Whether a request of mine is still under way: false when its slot says otherwise, because
@@ -546,20 +486,6 @@ impl Seat {
             .expect("a token names an existing slot")
     }
 
-    /// The buffers at `address` as a request of `region` may name them: a public request never
-    /// reaches the peers' own region.
-    pub fn extent(&self, region: u8, address: Address, len: u64) -> Option<Extent> {
-        if address.region > region {
-            return None;
-        }
-        Extent::new(self.segment(address.region)?, address, len)
-    }
-
-    /// Gives the sender of a request other data, taken for it by [`Seat::take_buffer_for`].
-    pub fn replace_data(&self, incoming: &Incoming, data: Address, datalen: u64) {
-        self.slot_of(&incoming.0).write_data(data, datalen);
-    }
-
     /// Answers.
     pub fn answer(&mut self, incoming: Incoming, answer: Answer) {
         let Incoming(token) = incoming;
@@ -584,122 +510,8 @@ impl Seat {
         };
     }
 
-    /// The step mark of the client's request that `root` names ([`Request::root`]): what a server
-    /// of several steps notes there is still there after its death, and is 0 at first. The mark
-    /// carries the life of the client's slot, so the next request in that slot does not see it.
-    pub fn mark(&self, root: u64) -> u64 {
-        let bits = self
-            .mark_cell(root)
-            .map_or(0, |cell| cell.load(Ordering::Acquire));
-        match bits >> STEP_BITS == root >> ROOT_BITS {
-            true => bits & STEP_MAX,
-            false => 0,
-        }
-    }
-
-    /// Sets the step mark, at most [`STEP_MAX`].
-    pub fn set_mark(&self, root: u64, step: u64) {
-        debug_assert!(step <= STEP_MAX, "a step mark has {STEP_BITS} bits");
-        if let Some(cell) = self.mark_cell(root) {
-            let life = (root >> ROOT_BITS) << STEP_BITS;
-            cell.store(life | step & STEP_MAX, Ordering::Release);
-        }
-    }
-
-    fn mark_cell(&self, root: u64) -> Option<&crate::sync::AtomicU64> {
-        let index = (root as u32).checked_sub(1)?;
-        self.segment(PRIVATE)?.marks().get(index as usize)
-    }
-
     /// Shows how many operations the driver behind this seat has: for reports.
     pub fn show_busy(&self, count: usize) {
         self.members(|m| m.show_busy(count as u64));
-    }
-
-    // ---- buffers ----
-
-    /// Takes a buffer of at least `len` bytes in `region`; exactly `len` of it are addressed.
-    pub fn take_buffer(&mut self, region: u8, len: u64) -> Option<Extent> {
-        self.take_buffer_for(self.no, region, len)
-    }
-
-    /// The same on behalf of another seat, which frees it: for a reply larger than its request.
-    pub fn take_buffer_for(&mut self, seat: SeatNo, region: u8, len: u64) -> Option<Extent> {
-        let place = self.regions.get_mut(usize::from(region))?;
-        let taken = place.segment.take_buffer(&mut place.hints, seat, len)?;
-        Extent::new(
-            &place.segment,
-            Address {
-                region,
-                offset: taken.offset,
-            },
-            len,
-        )
-    }
-
-    /// Gives back a buffer of mine by its first address. False: I hold none there.
-    pub fn give_buffer_back(&mut self, address: Address) -> bool {
-        let Some(place) = self.regions.get_mut(usize::from(address.region)) else {
-            return false;
-        };
-        place
-            .segment
-            .give_buffer_back(&mut place.hints, self.no, address.offset)
-    }
-
-    // ---- sleeping ----
-
-    /// Says that I go to sleep until my bell rings. False: something came in meanwhile.
-    pub fn doze(&self) -> bool {
-        let asleep = self.regions.iter().all(|r| {
-            r.segment
-                .member(self.no)
-                .is_some_and(|m| m.rescan.load(Ordering::SeqCst) == 0 && inbox::doze(&m.head))
-        });
-        if !asleep {
-            self.wake();
-        }
-        asleep
-    }
-
-    /// The same while a predecessor's requests are under way: what comes in besides their answers
-    /// is left for later, found by the scan that follows the recovery.
-    pub fn doze_for_recovery(&self) -> bool {
-        for member in self
-            .regions
-            .iter()
-            .filter_map(|r| r.segment.member(self.no))
-        {
-            let mail = inbox::has_mail(&member.head);
-            if mail {
-                member.head.store(0, Ordering::SeqCst);
-                member.rescan.store(1, Ordering::SeqCst);
-            }
-            if mail || !inbox::doze(&member.head) {
-                self.wake();
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Says that I am awake.
-    pub fn wake(&self) {
-        self.members(|m| inbox::wake(&m.head));
-    }
-
-    /// Whether something waits in an inbox.
-    pub fn has_mail(&self) -> bool {
-        self.regions
-            .iter()
-            .filter_map(|r| r.segment.member(self.no))
-            .any(|m| m.rescan.load(Ordering::Relaxed) != 0 || inbox::has_mail(&m.head))
-    }
-
-    /// Takes the ringing out of my bell.
-    pub fn hush(&self) {
-        if let Some(fd) = self.bells.descriptor(self.no) {
-            bell::hush(fd);
-        }
     }
 }

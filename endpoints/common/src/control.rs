@@ -33,6 +33,8 @@ pub trait Device: Send + Sync {
     fn unmap(&self) -> Result<(), Error>;
     /// Describes it.
     fn info(&self) -> Info;
+    /// Whether it was taken down, in good order or not.
+    fn is_down(&self) -> bool;
     /// The device is down and that was told: the process ends.
     fn over(&self);
 }
@@ -125,7 +127,7 @@ fn answer(client: UnixStream, device: &dyn Device) {
             Reply::from(Err(Error::new(ErrorKind::Refused, why.to_string()))),
         ),
     };
-    let over = verb == Some(Verb::Unmap) && reply.ok.is_some();
+    let over = verb == Some(Verb::Unmap) && (reply.ok.is_some() || device.is_down());
     let mut text = serde_json::to_vec(&reply).unwrap_or_default();
     text.push(b'\n');
     if let Err(why) = (&client).write_all(&text) {
@@ -147,4 +149,51 @@ fn obey(verb: Verb, device: &dyn Device) -> Result<Option<Info>, Error> {
     }
     .inspect_err(|why| tracing::warn!(?verb, %why, "refused"))
     .map(|()| None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A device whose node went away while it was taken down.
+    #[derive(Default)]
+    struct Torn(AtomicBool);
+
+    impl Device for Torn {
+        fn freeze(&self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn thaw(&self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn resize(&self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn unmap(&self) -> Result<(), Error> {
+            Err(Error::new(ErrorKind::NotRunning, "the node does not run"))
+        }
+        fn info(&self) -> Info {
+            unreachable!("nobody asks")
+        }
+        fn is_down(&self) -> bool {
+            true
+        }
+        fn over(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Its process stayed for ever, with no place in the registry by which to find it.
+    #[test]
+    fn a_device_that_went_down_badly_is_over_as_well() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"{\"do\":\"unmap\"}\n").unwrap();
+        let device = Torn::default();
+        answer(theirs, &device);
+        let mut said = String::new();
+        ours.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "{\"error\":\"the node does not run\"}\n");
+        assert!(device.0.load(Ordering::Relaxed));
+    }
 }

@@ -8,13 +8,17 @@
 //! ```
 
 use crate::error::{Error, ErrorKind};
+use crate::keeper::{self, Legacy, Revive};
+use crate::options::{Options, Part};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The exit status of a failure (spec/cli.md section 1).
@@ -38,16 +42,23 @@ fn log() -> MutexGuard<'static, Log> {
 
 /// Tells the caller how it went.
 #[derive(Debug)]
-pub struct Ready {
-    /// `None`: in the foreground.
-    pipe: Option<File>,
+pub struct Ready(Audience);
+
+#[derive(Debug)]
+enum Audience {
+    /// Whoever reads our standard output, in the foreground.
+    Terminal,
+    /// The command that became this daemon.
+    Caller(File),
+    /// They heard it from a predecessor.
+    Nobody,
 }
 
 impl Ready {
     /// Logs to `path` from now on, unless in the foreground.
     pub fn log_to(&self, path: &Path) -> Result<(), Error> {
-        if self.pipe.is_some() {
-            let mut log = log();
+        let mut log = log();
+        if !matches!(&*log, Log::Standard) {
             let early = if let Log::Early(early) = &*log {
                 early.as_slice()
             } else {
@@ -62,38 +73,85 @@ impl Ready {
 
     /// Prints `device` for the caller, who then goes its way; the terminal is let go.
     pub fn say(self, device: &str) -> Result<(), Error> {
-        let Some(mut pipe) = self.pipe else {
-            let mut out = io::stdout().lock();
-            return writeln!(out, "{device}")
-                .and_then(|()| out.flush())
-                .map_err(Error::system("can't print the device"));
-        };
-        let told = let_go().and_then(|()| writeln!(pipe, "+{device}"));
-        told.map_err(Error::system("can't become a daemon"))
+        match self.0 {
+            Audience::Nobody => Ok(()),
+            Audience::Terminal => {
+                let mut out = io::stdout().lock();
+                writeln!(out, "{device}")
+                    .and_then(|()| out.flush())
+                    .map_err(Error::system("can't print the device"))
+            }
+            Audience::Caller(mut pipe) => let_go()
+                .and_then(|()| writeln!(pipe, "+{device}"))
+                .map_err(Error::system("can't become a daemon")),
+        }
     }
 }
 
-/// Runs `body` as a daemon, or right here in the `foreground`.
-pub fn run(foreground: bool, body: impl FnOnce(Ready) -> Result<(), Error>) -> ExitCode {
-    if foreground {
-        start_logging();
-        return match body(Ready { pipe: None }) {
-            Ok(()) => ExitCode::SUCCESS,
+/// What an endpoint does: with what a dead predecessor left, if there was one.
+pub trait Body: FnOnce(&Options, Option<Legacy>, Ready) -> Result<(), Error> {}
+
+impl<F: FnOnce(&Options, Option<Legacy>, Ready) -> Result<(), Error>> Body for F {}
+
+/// Runs the part of an endpoint that the options say: `body` as a daemon, or right here in the
+/// foreground; or the keeper, which calls `revive` with what was kept after a death.
+pub fn run(options: Options, revive: Revive, body: impl Body) -> ExitCode {
+    let options = options.absolute();
+    match options.part {
+        Some(Part::Keeper) => {
+            take_name();
+            keeper::keep(&options, revive)
+        }
+        Some(Part::Successor) => {
+            take_name();
+            follow(&options, body)
+        }
+        None if options.foreground => {
+            start_logging();
+            match body(&options, None, Ready(Audience::Terminal)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => fail(&why.sentence),
+            }
+        }
+        None => match detach() {
+            Ok(Some(ready)) => child(&options, ready, body),
+            Ok(None) => ExitCode::SUCCESS,
             Err(why) => fail(&why.sentence),
-        };
-    }
-    match detach() {
-        Ok(Some(ready)) => child(ready, body),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(why) => fail(&why.sentence),
+        },
     }
 }
 
-fn child(ready: File, body: impl FnOnce(Ready) -> Result<(), Error>) -> ExitCode {
+/// Is called in listings as it was started: what was executed is a link to that.
+fn take_name() {
+    let own = std::env::args_os().next().map(PathBuf::from);
+    let name = own.as_deref().and_then(Path::file_name);
+    let name = name.and_then(|name| CString::new(name.as_bytes()).ok());
+    if let Some(name) = name {
+        // Only a listing is the poorer.
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+}
+
+fn follow(options: &Options, body: impl Body) -> ExitCode {
+    if !options.foreground {
+        *log() = Log::Early(Vec::new());
+    }
+    start_logging();
+    let ready = Ready(Audience::Nobody);
+    match keeper::legacy().and_then(|legacy| body(options, Some(legacy), ready)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("{why}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn child(options: &Options, ready: File, body: impl Body) -> ExitCode {
     *log() = Log::Early(Vec::new());
     start_logging();
     let told = ready.try_clone();
-    match body(Ready { pipe: Some(ready) }) {
+    match body(options, None, Ready(Audience::Caller(ready))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tracing::error!("{why}");
@@ -166,6 +224,15 @@ fn open_log(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o640)
         .open(path)
+}
+
+/// Where further processes of this endpoint say why they end: to the log, if it is a file.
+pub(crate) fn stderr() -> io::Result<Stdio> {
+    Ok(match &*log() {
+        Log::File(_, file) => file.try_clone()?.into(),
+        Log::Standard => Stdio::inherit(),
+        Log::Early(_) => Stdio::null(),
+    })
 }
 
 /// Opens the log anew, after it was rotated away.

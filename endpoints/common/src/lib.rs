@@ -6,6 +6,7 @@
 //! - [`registry`]: `RUN_DIR/mapped/ID/`, where the tools find it;
 //! - [`control`]: freeze, thaw, resize, status, unmap, over a socket;
 //! - [`mapped`]: one mapped volume, as the tools see it;
+//! - [`keeper`]: the process that outlives a killed one, and starts its successor;
 //! - [`signals`]: what signals mean;
 //! - [`backend`]: the volume for an event loop, which waits out the absence of its node;
 //! - [`error`]: what can go wrong.
@@ -14,6 +15,7 @@ pub mod backend;
 pub mod control;
 pub mod daemon;
 pub mod error;
+pub mod keeper;
 pub mod mapped;
 pub mod memory;
 pub mod options;
@@ -25,6 +27,7 @@ pub use backend::{
 };
 pub use control::Device;
 pub use error::{Error, ErrorKind};
+pub use keeper::{Keeper, Past};
 pub use mapped::Mapped;
-pub use options::{Options, Setting};
+pub use options::{Options, Part, Setting};
 pub use registry::{Info, Place};

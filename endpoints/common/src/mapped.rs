@@ -2,9 +2,10 @@
 
 use crate::backend::{Handle, Order, State};
 use crate::error::{Error, ErrorKind};
+use crate::keeper::{Keeper, Past};
 use crate::options::Setting;
 use crate::registry::{Info, Place, start_time};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An entry of the registry that follows its backend. The entry is there until
 /// [`Mapped::finish`].
@@ -12,6 +13,7 @@ pub struct Mapped {
     place: Mutex<Option<Place>>,
     info: Info,
     handle: Handle,
+    keeper: OnceLock<Arc<Keeper>>,
 }
 
 impl Mapped {
@@ -29,6 +31,7 @@ impl Mapped {
             device: device.to_owned(),
             kind: kind.to_owned(),
             pid: std::process::id(),
+            keeper: 0,
             start_time: start_time(),
             readonly: setting.readonly,
             state: handle.state().as_str().to_owned(),
@@ -38,7 +41,41 @@ impl Mapped {
             place: Mutex::new(Some(place)),
             info,
             handle,
+            keeper: OnceLock::new(),
         })
+    }
+
+    /// Has the past of this process kept from now on.
+    pub fn keep(&self, keeper: Arc<Keeper>) {
+        let told = keeper.clone();
+        self.handle
+            .on_first_write(move || told.tell(|past| past.wrote = true));
+        // It is called once.
+        let _ = self.keeper.set(keeper);
+        self.tell_keeper();
+        self.refresh();
+    }
+
+    fn tell_keeper(&self) {
+        let Some(keeper) = self.keeper.get() else {
+            return;
+        };
+        let frozen = self.handle.state() == State::Frozen;
+        keeper.tell(|past| {
+            *past = Past {
+                id: self.info.id,
+                size: self.handle.size(),
+                wrote: self.handle.wrote(),
+                frozen,
+            };
+        });
+    }
+
+    /// The process ends on purpose.
+    pub fn over(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.over();
+        }
     }
 
     fn place(&self) -> MutexGuard<'_, Option<Place>> {
@@ -59,6 +96,7 @@ impl Mapped {
     pub fn info(&self) -> Info {
         Info {
             state: self.handle.state().as_str().to_owned(),
+            keeper: self.keeper.get().map_or(0, |keeper| keeper.pid()),
             ..self.info.clone()
         }
     }
@@ -75,6 +113,8 @@ impl Mapped {
     /// Gives an order, and brings the registry up to date.
     pub fn order(&self, order: Order) -> Result<(), Error> {
         let end = self.handle.order(order);
+        // Before anybody hears that it is done.
+        self.tell_keeper();
         self.refresh();
         end
     }

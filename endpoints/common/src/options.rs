@@ -4,6 +4,7 @@ use crate::backend::{Joiner, Volume};
 use crate::error::{Error, ErrorKind};
 use client::{Hint, Ports};
 use config::NodeConfig;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use xseg::Name;
 use xseg::join::Kind;
@@ -29,6 +30,18 @@ pub struct Options {
     /// Stay in the foreground and log to the standard error.
     #[arg(long)]
     pub foreground: bool,
+    /// Which process of the endpoint this is; the first if not said.
+    #[arg(long, hide = true)]
+    pub part: Option<Part>,
+}
+
+/// The further processes of an endpoint (see [`crate::keeper`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Part {
+    /// Holds what must not end with a worker.
+    Keeper,
+    /// Follows a worker that died.
+    Successor,
 }
 
 /// What a process needs to know.
@@ -51,6 +64,38 @@ pub struct Setting {
 }
 
 impl Options {
+    /// The command line of another process of this endpoint.
+    pub fn arguments(&self, part: Part) -> Vec<OsString> {
+        let mut line: Vec<OsString> = vec!["--config".into(), self.config.clone().into()];
+        line.extend(["--volume".into(), OsString::from(&self.volume)]);
+        let flags = [
+            ("--readonly", self.readonly),
+            ("--assume-v0", self.assume_v0),
+            ("--foreground", self.foreground),
+        ];
+        line.extend(
+            flags
+                .iter()
+                .filter(|(_, set)| *set)
+                .map(|(flag, _)| flag.into()),
+        );
+        if let Some(size) = self.v0_size {
+            line.extend(["--v0-size".into(), size.to_string().into()]);
+        }
+        let part = match part {
+            Part::Keeper => "keeper",
+            Part::Successor => "successor",
+        };
+        line.extend(["--part".into(), part.into()]);
+        line
+    }
+
+    /// The same with paths that hold whatever the working directory is.
+    pub fn absolute(self) -> Options {
+        let config = std::path::absolute(&self.config).unwrap_or(self.config);
+        Options { config, ..self }
+    }
+
     /// Reads the configuration.
     pub fn load(&self) -> Result<Setting, Error> {
         let wrong = |why: String| Error::new(ErrorKind::Config, why);
@@ -108,4 +153,30 @@ fn ports(config: &NodeConfig) -> Option<Ports> {
         blockerm: port("blockerm")?,
         blockerb: port("blockerb")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn another_part_is_told_the_same() {
+        let line = "p --config /a.conf --volume v --readonly --assume-v0 --v0-size 7 --foreground";
+        let options = Line::parse_from(line.split(' ')).options;
+        let arguments = options.arguments(Part::Successor);
+        let again = Line::parse_from(["p".into()].into_iter().chain(arguments)).options;
+        assert_eq!(again.part, Some(Part::Successor));
+        let told = Options {
+            part: None,
+            ..again
+        };
+        assert_eq!(format!("{told:?}"), format!("{options:?}"));
+    }
 }

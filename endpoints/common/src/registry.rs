@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ pub struct Info {
     pub kind: String,
     /// The endpoint process.
     pub pid: u32,
+    /// Who holds what outlives it; 0: nobody does, and a kill of the process is an end.
+    #[serde(default)]
+    pub keeper: u32,
     /// When it started: field 22 of `/proc/PID/stat` (clock ticks after boot).
     pub start_time: u64,
     /// Writes are refused.
@@ -41,7 +45,7 @@ pub struct Place {
     id: u32,
     dir: PathBuf,
     gid: u32,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// Where the places are.
@@ -85,18 +89,44 @@ impl Place {
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
                 Err((_, why)) => return Err(why.into()),
             };
-            if fs::metadata(&path).is_ok_and(|m| m.ino() == lock.metadata().map_or(0, |l| l.ino()))
-            {
-                let place = Place {
-                    id,
-                    dir,
-                    gid,
-                    _lock: lock,
-                };
+            if is_at(&lock, &path) {
+                let place = Place { id, dir, gid, lock };
                 place.clear()?;
                 return Ok(Some(place));
             }
         }
+    }
+
+    /// Goes on in the place `id`, whose lock a keeper has held since its last owner died. `None`:
+    /// that owner had left it already.
+    pub fn inherit(
+        run_dir: &Path,
+        id: u32,
+        gid: u32,
+        lock: OwnedFd,
+    ) -> Result<Option<Place>, Error> {
+        let dir = mapped_dir(run_dir).join(id.to_string());
+        let what = format!("can't go on in {}", dir.display());
+        let go_on = || -> io::Result<Option<Place>> {
+            let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock)
+                .map_err(|(_, why)| why)?;
+            if !is_at(&lock, &dir.join("lock")) {
+                return Ok(None);
+            }
+            // Nobody listens there any more.
+            match fs::remove_file(dir.join("control")) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+            Ok(Some(Place { id, dir, gid, lock }))
+        };
+        go_on().map_err(Error::system(what))
+    }
+
+    /// The lock once more, for a keeper: it is held until the last of its descriptors is closed.
+    pub fn lock_descriptor(&self) -> Result<OwnedFd, Error> {
+        let again = self.lock.try_clone().map(OwnedFd::from);
+        again.map_err(Error::system("can't copy a descriptor"))
     }
 
     /// The number.
@@ -145,6 +175,11 @@ impl Drop for Place {
     }
 }
 
+/// Whether `file` is what lies at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.ino() == file.metadata().map_or(0, |f| f.ino()))
+}
+
 fn make_dir(dir: &Path, gid: u32) -> io::Result<()> {
     match DirBuilder::new().mode(0o750).create(dir) {
         Ok(()) => own(dir, 0o770, gid),
@@ -187,6 +222,7 @@ mod tests {
             device: "/dev/loop0".into(),
             kind: "fuse".into(),
             pid: std::process::id(),
+            keeper: 0,
             start_time: start_time(),
             readonly: false,
             state: "running".into(),
@@ -220,6 +256,23 @@ mod tests {
         let again = Place::smallest(run.path(), gid()).unwrap();
         assert_eq!(again.id(), 0);
         assert!(!again.path("info.json").exists());
+    }
+
+    #[test]
+    fn a_place_is_gone_on_in_as_long_as_its_lock_is_kept() {
+        let run = tempfile::tempdir().unwrap();
+        let place = Place::smallest(run.path(), gid()).unwrap();
+        place.describe(&info(0)).unwrap();
+        fs::write(place.path("control"), "").unwrap();
+        let [kept, again] = [0; 2].map(|_| place.lock_descriptor().unwrap());
+        // As after a SIGKILL: nothing is removed, and nothing unlocked but what was closed.
+        std::mem::forget(place);
+        assert!(Place::take(run.path(), 0, gid()).unwrap().is_none());
+        let place = Place::inherit(run.path(), 0, gid(), kept).unwrap().unwrap();
+        assert!(place.path("info.json").exists() && !place.path("control").exists());
+        drop(place);
+        let left = Place::inherit(run.path(), 0, gid(), again).unwrap();
+        assert!(left.is_none(), "its owner removed it");
     }
 
     #[test]

@@ -47,6 +47,8 @@ const OPENED: u32 = 1 | 1 << 6 | 1 << 5;
 const VALID_S: u64 = 1 << 31;
 /// `FUSE_NOTIFY_INVAL_INODE`.
 const INVALIDATE: u32 = 2;
+/// `FUSE_NOTIFY_RESEND`.
+const RESEND: u32 = 7;
 
 /// What the kernel asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,13 @@ pub(crate) fn size_changed() -> [u8; OUT_HEADER + 24] {
     let mut body = Body::<{ OUT_HEADER + 24 }>::default();
     body.u32(OUT_HEADER as u32 + 24).u32(INVALIDATE).u64(0);
     body.u64(FILE).u64(u64::MAX).u64(0);
+    body.bytes
+}
+
+/// Has the kernel send again what it has sent and not had answered (Linux 6.9).
+pub(crate) fn resend() -> [u8; OUT_HEADER] {
+    let mut body = Body::<OUT_HEADER>::default();
+    body.u32(OUT_HEADER as u32).u32(RESEND).u64(0);
     body.bytes
 }
 

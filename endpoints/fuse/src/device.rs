@@ -16,13 +16,19 @@ use endpoint::backend::Reserve;
 use endpoint::control::{self, Device};
 use endpoint::daemon::Ready;
 use endpoint::error::{Error, ErrorKind};
-use endpoint::{Backend, Handle, Info, Mapped, Order, Place, Setting, memory, signals};
+use endpoint::keeper::Legacy;
+use endpoint::{
+    Backend, Handle, Info, Keeper, Mapped, Options, Order, Past, Place, Setting, memory, signals,
+};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// What the process is called at the segment.
+const NAME: &str = "archip-fuse";
 /// Buffers for what the kernel keeps under way: many small requests, some large ones.
 const RESERVE: Reserve = &[(4 << 10, 128), (64 << 10, 32), (1 << 20, 16)];
 /// How long a detached device may take to let its file go before it counts as busy.
@@ -50,8 +56,6 @@ struct Progress {
 struct LoopDevice {
     mapped: Mapped,
     disk: Disk,
-    /// Our own hold on the filesystem.
-    file: Mutex<Option<File>>,
     /// `/dev/fuse` once more, to tell the kernel of a new size.
     kernel: OwnedFd,
     progress: Mutex<Progress>,
@@ -63,56 +67,106 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Presents the volume until it is unmapped.
+/// Presents the volume until it is unmapped; goes on with what a killed process left.
 ///
 /// # Errors
 /// Everything that can keep the device from coming up, as a sentence; nothing is left then.
-pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
+pub fn serve(options: &Options, legacy: Option<Legacy>, ready: Ready) -> Result<(), Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::new(ErrorKind::System, "a loop device needs root"));
     }
+    let setting = options.load()?;
     memory::protect();
-    let backend = Backend::open(setting.volume, setting.joiner("archip-fuse"), RESERVE)?;
-    let handle = backend.handle();
-    let (sender, events) = channel();
-    let (file, kernel) = mount(setting, backend, sender.clone())?;
-    let (disk, place) = attach(setting, &file)?;
-    let device = LoopDevice::new(
-        setting,
-        place,
-        disk.clone(),
-        (file, kernel),
-        handle,
-        sender,
-        &ready,
-    );
-    device
-        .and_then(|device| device.present(ready, &events))
-        .inspect_err(|_| {
-            // ENXIO and the like: it is gone already.
-            let _ = disk.detach();
-        })
+    match legacy {
+        None => begin(options, &setting, ready),
+        Some(legacy) => go_on(options, &setting, legacy, ready),
+    }
 }
 
-/// Mounts the filesystem, starts to serve it, and opens the file: that, and `/dev/fuse`.
-fn mount(
-    setting: &Setting,
-    backend: Backend,
-    news: Sender<Event>,
-) -> Result<(File, OwnedFd), Error> {
+/// After the death of a process: what it had not answered comes once more, to its successor.
+///
+/// # Errors
+/// The kernel can't (before Linux 6.9), so that nobody can follow.
+pub fn revive(kept: &[OwnedFd]) -> io::Result<()> {
+    let device = kept.first().ok_or(io::ErrorKind::InvalidData)?;
+    nix::unistd::write(device, &abi::resend())?;
+    Ok(())
+}
+
+fn begin(options: &Options, setting: &Setting, ready: Ready) -> Result<(), Error> {
+    let backend = Backend::open(setting.volume, setting.joiner(NAME), RESERVE)?;
+    let handle = backend.handle();
+    let (sender, events) = channel();
     let what = "can't mount a FUSE filesystem";
     let device = mount::open_device().map_err(Error::system("can't open /dev/fuse"))?;
     let mount = Mount::new(device.as_fd()).map_err(Error::system(what))?;
-    let kernel = device.try_clone().map_err(Error::system(what))?;
-    let tell = move |one| drop(news.send(Event::News(one)));
-    let session = Session::new(device, backend, setting.readonly, tell);
-    std::thread::Builder::new()
-        .name("volume".into())
-        .spawn(move || session.run())
-        .map_err(Error::system(what))?;
+    start_session(&device, backend, setting.readonly, sender.clone())?;
     let file = mount.open(&setting.volume_name(), setting.readonly);
-    file.map(|file| (file, kernel))
-        .map_err(Error::system("can't open the volume's file"))
+    let file = file.map_err(Error::system("can't open the volume's file"))?;
+    let (disk, place) = attach(setting, &file)?;
+    // The loop device has it; with the loop device's end it ends.
+    drop(file);
+    let past = Past {
+        id: place.id(),
+        ..Past::default()
+    };
+    let present = || {
+        let kept = vec![copy(&device)?, place.lock_descriptor()?];
+        let device = LoopDevice::new(setting, place, disk.clone(), device, handle, sender, &ready)?;
+        device.mapped.keep(Keeper::start(options, kept, past)?);
+        device.present(ready, &events)
+    };
+    present().inspect_err(|_| {
+        // ENXIO and the like: it is gone already.
+        let _ = disk.detach();
+    })
+}
+
+fn go_on(options: &Options, setting: &Setting, legacy: Legacy, ready: Ready) -> Result<(), Error> {
+    let [device, lock] = &legacy.descriptors[..] else {
+        return Err(Error::new(
+            ErrorKind::System,
+            "not everything was inherited",
+        ));
+    };
+    let (device, lock, past) = (copy(device)?, copy(lock)?, legacy.past);
+    let keeper = Keeper::inherit(options, legacy)?;
+    let Some(place) = Place::inherit(&setting.run_dir, past.id, setting.gid, lock)? else {
+        keeper.over();
+        return Ok(());
+    };
+    let (sender, events) = channel();
+    let joiner = setting.joiner(NAME);
+    let backend = Backend::resume(setting.volume, joiner, RESERVE, &past)?;
+    let handle = backend.handle();
+    let again = copy(&device)?;
+    let disk = Disk::of(past.id);
+    let device = LoopDevice::new(setting, place, disk, device, handle, sender.clone(), &ready)?;
+    device.mapped.keep(keeper);
+    start_session(&again, backend, setting.readonly, sender)?;
+    device.present(ready, &events)
+}
+
+fn copy(descriptor: &OwnedFd) -> Result<OwnedFd, Error> {
+    let again = descriptor.try_clone();
+    again.map_err(Error::system("can't copy a descriptor"))
+}
+
+/// Starts to serve the filesystem behind `device`.
+fn start_session(
+    device: &OwnedFd,
+    backend: Backend,
+    readonly: bool,
+    news: Sender<Event>,
+) -> Result<(), Error> {
+    let tell = move |one| drop(news.send(Event::News(one)));
+    let session = Session::new(copy(device)?, backend, readonly, tell);
+    let started = std::thread::Builder::new()
+        .name("volume".into())
+        .spawn(move || session.run());
+    started
+        .map(drop)
+        .map_err(Error::system("can't start a thread"))
 }
 
 /// Finds a free loop device and the registry's place of the same number.
@@ -141,7 +195,7 @@ impl LoopDevice {
         setting: &Setting,
         place: Place,
         disk: Disk,
-        (file, kernel): (File, OwnedFd),
+        kernel: OwnedFd,
         handle: Handle,
         events: Sender<Event>,
         ready: &Ready,
@@ -152,7 +206,6 @@ impl LoopDevice {
         let device = Arc::new(LoopDevice {
             mapped: Mapped::new(place, setting, "fuse", &path, handle)?,
             disk,
-            file: Mutex::new(Some(file)),
             kernel,
             progress: Mutex::default(),
             changed: Condvar::new(),
@@ -165,10 +218,13 @@ impl LoopDevice {
     }
 
     fn present(&self, ready: Ready, events: &Receiver<Event>) -> Result<(), Error> {
-        ready.say(self.mapped.device())?;
-        let info = self.mapped.info();
-        tracing::info!(info.volume, info.device, "mapped");
-        self.live(events)
+        let end = ready.say(self.mapped.device()).and_then(|()| {
+            let info = self.mapped.info();
+            tracing::info!(info.volume, info.device, "mapped");
+            self.live(events)
+        });
+        self.mapped.over();
+        end
     }
 
     /// Waits for the end.
@@ -194,7 +250,6 @@ impl LoopDevice {
     /// TERM: goes as soon as nobody uses the device; a mounted one goes on until then.
     fn end(&self) {
         tracing::info!("asked to end: the device goes when nobody uses it");
-        lock(&self.file).take();
         if let Err(why) = self.disk.detach() {
             tracing::error!(%why, "can't detach {}", self.mapped.device());
         }
@@ -232,7 +287,6 @@ impl LoopDevice {
     fn take_down(&self) -> Result<(), Error> {
         self.mapped.check_closable()?;
         self.check_unused()?;
-        lock(&self.file).take();
         self.disk.detach().map_err(Error::system(format!(
             "can't detach {}",
             self.mapped.device()
@@ -256,10 +310,6 @@ impl Device for LoopDevice {
         let what = format!("can't resize {}", self.mapped.device());
         nix::unistd::write(&self.kernel, &abi::size_changed())
             .map_err(Error::system(what.clone()))?;
-        if let Some(file) = &*lock(&self.file) {
-            // Before Linux 6.16 a loop device does not ask; so we do, for the kernel to know.
-            file.metadata().map_err(Error::system(what.clone()))?;
-        }
         self.disk.follow_size().map_err(Error::system(what))
     }
 
@@ -275,6 +325,10 @@ impl Device for LoopDevice {
 
     fn info(&self) -> Info {
         self.mapped.info()
+    }
+
+    fn is_down(&self) -> bool {
+        self.mapped.is_finished()
     }
 
     fn over(&self) {

@@ -87,15 +87,18 @@ pub(crate) fn candidates() -> io::Result<impl Iterator<Item = Disk>> {
     Ok((first..first + SEARCH).filter_map(move |minor| {
         // EEXIST: it is there already.
         let _ = call(control.as_raw_fd(), ADD, libc::c_ulong::from(minor));
-        let disk = Disk {
-            minor,
-            path: format!("/dev/loop{minor}").into(),
-        };
+        let disk = Disk::of(minor);
         disk.is_free().unwrap_or(false).then_some(disk)
     }))
 }
 
 impl Disk {
+    /// The device of that minor.
+    pub(crate) fn of(minor: u32) -> Disk {
+        let path = format!("/dev/loop{minor}").into();
+        Disk { minor, path }
+    }
+
     /// The number behind `loop`.
     pub(crate) fn minor(&self) -> u32 {
         self.minor
@@ -163,6 +166,8 @@ impl Disk {
 
     /// Takes the file's size over.
     pub(crate) fn follow_size(&self) -> io::Result<()> {
+        // Before Linux 6.16 the next call does not ask the filesystem, and this one does.
+        self.status()?;
         call(self.open()?.as_raw_fd(), SET_CAPACITY, 0).map(drop)
     }
 

@@ -12,9 +12,10 @@
 //! | `disk` | the loop device |
 //! | `in_use` | who uses a device |
 //!
-//! If this process is killed, the loop device answers every request with EIO. A supervisor that
-//! keeps `/dev/fuse` open could hand it to a successor (`FUSE_NOTIFY_RESEND`, Linux 6.9); until
-//! one does, the process protects itself as well as it can ([`endpoint::memory`]).
+//! If this process is killed, its keeper ([`endpoint::keeper`]) has `/dev/fuse` open as well: it
+//! asks the kernel to send again what was not answered (`FUSE_NOTIFY_RESEND`, Linux 6.9) and
+//! starts a successor. On an older kernel, or when both are killed at once, the loop device answers
+//! every request with EIO; so both protect themselves as well as they can ([`endpoint::memory`]).
 
 mod abi;
 pub mod device;

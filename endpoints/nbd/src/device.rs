@@ -1,7 +1,10 @@
 //! A volume as an NBD address: putting it there, and taking it down.
 
 use std::fmt::Write;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,12 +12,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use endpoint::control::{self, Device};
 use endpoint::daemon::Ready;
 use endpoint::error::{Error, ErrorKind};
-use endpoint::{Backend, Info, Mapped, Order, Place, Setting, memory, signals};
+use endpoint::keeper::Legacy;
+use endpoint::{Backend, Info, Keeper, Mapped, Order, Past, Place, Setting, memory, signals};
 
 use crate::control::Handle;
 use crate::server::{Options, Server, listen};
 use crate::volume::VolumeExport;
 
+/// What the process is called at the segment.
+const NAME: &str = "archip-nbd";
 /// Bytes that a socket's path may have (unix(7), without the NUL).
 const PATH_MAX: usize = 107;
 /// Permissions of the socket.
@@ -36,37 +42,117 @@ struct Address {
     events: Sender<Event>,
 }
 
-/// Presents the volume until it is unmapped.
+/// Presents the volume until it is unmapped; goes on at the address that a killed process left.
 ///
 /// # Errors
 /// Everything that can keep the address from coming up, as a sentence; nothing is left then.
-pub fn serve(setting: &Setting, ready: Ready) -> Result<(), Error> {
+pub fn serve(
+    options: &endpoint::Options,
+    legacy: Option<Legacy>,
+    ready: Ready,
+) -> Result<(), Error> {
+    let setting = options.load()?;
     memory::protect();
-    let backend = Backend::open(setting.volume, setting.joiner("archip-nbd"), &[])?;
-    let handle = backend.handle();
+    match legacy {
+        None => begin(options, &setting, ready),
+        Some(legacy) => go_on(options, &setting, legacy, ready),
+    }
+}
+
+/// After the death of a process: its clients were disconnected, and connect to its successor.
+///
+/// # Errors
+/// None.
+pub fn revive(_: &[OwnedFd]) -> io::Result<()> {
+    Ok(())
+}
+
+fn begin(options: &endpoint::Options, setting: &Setting, ready: Ready) -> Result<(), Error> {
+    let backend = Backend::open(setting.volume, setting.joiner(NAME), &[])?;
     let place = Place::smallest(&setting.run_dir, setting.gid)?;
+    let listener = listener(&place.path("nbd"), setting.gid)?;
+    let kept = vec![copy(&listener)?, place.lock_descriptor()?];
+    let past = Past {
+        id: place.id(),
+        ..Past::default()
+    };
+    let keeper = || Keeper::start(options, kept, past);
+    present(setting, place, backend, listener, keeper, ready)
+}
+
+fn go_on(
+    options: &endpoint::Options,
+    setting: &Setting,
+    legacy: Legacy,
+    ready: Ready,
+) -> Result<(), Error> {
+    let [listener, lock] = &legacy.descriptors[..] else {
+        return Err(Error::new(
+            ErrorKind::System,
+            "not everything was inherited",
+        ));
+    };
+    let (listener, lock, past) = (copy(listener)?, copy(lock)?, legacy.past);
+    let keeper = Keeper::inherit(options, legacy)?;
+    let Some(place) = Place::inherit(&setting.run_dir, past.id, setting.gid, lock)? else {
+        keeper.over();
+        return Ok(());
+    };
+    let backend = Backend::resume(setting.volume, setting.joiner(NAME), &[], &past)?;
+    present(
+        setting,
+        place,
+        backend,
+        listener.into(),
+        || Ok(keeper),
+        ready,
+    )
+}
+
+fn copy(descriptor: &impl AsFd) -> Result<OwnedFd, Error> {
+    let again = descriptor.as_fd().try_clone_to_owned();
+    again.map_err(Error::system("can't copy a descriptor"))
+}
+
+/// Serves at `listener` until the end.
+fn present(
+    setting: &Setting,
+    place: Place,
+    backend: Backend,
+    listener: UnixListener,
+    keeper: impl FnOnce() -> Result<Arc<Keeper>, Error>,
+    ready: Ready,
+) -> Result<(), Error> {
+    let handle = backend.handle();
     ready.log_to(&setting.log_dir.join(format!("mapped-{}.log", place.id())))?;
     let export = VolumeExport::new(backend, setting.readonly);
-    let server = server(&place.path("nbd"), setting.gid, export)?;
+    let server = Server::new(listener, export, Options::default())
+        .map_err(Error::system("can't start a server"))?;
     let uri = uri(&setting.volume_name(), &place.path("nbd"));
-    let listener = control::listen(&place.path("control"), setting.gid)?;
+    let control = control::listen(&place.path("control"), setting.gid)?;
     let (events, happened) = channel();
     let address = Arc::new(Address {
         mapped: Mapped::new(place, setting, "nbd", &uri, handle)?,
         server: server.handle(),
         events: events.clone(),
     });
-    let ended = events.clone();
-    start(server, move || drop(ended.send(Event::Ended)))?;
-    // Nobody listens any more when the process is ending.
-    signals::watch(move || drop(events.send(Event::End)))?;
-    control::serve(listener, address.clone()).map_err(Error::system("can't start a thread"))?;
-    ready.say(&uri)?;
-    tracing::info!(volume = setting.volume_name(), uri, "mapped");
-    address.live(&happened)
+    address.mapped.keep(keeper()?);
+    let live = || {
+        let ended = events.clone();
+        start(server, move || drop(ended.send(Event::Ended)))?;
+        // Nobody listens any more when the process is ending.
+        signals::watch(move || drop(events.send(Event::End)))?;
+        control::serve(control, address.clone()).map_err(Error::system("can't start a thread"))?;
+        ready.say(&uri)?;
+        tracing::info!(volume = setting.volume_name(), uri, "mapped");
+        address.live(&happened)
+    };
+    let end = live();
+    address.mapped.over();
+    end
 }
 
-fn server(path: &Path, gid: u32, export: VolumeExport) -> Result<Server<VolumeExport>, Error> {
+fn listener(path: &Path, gid: u32) -> Result<UnixListener, Error> {
     let len = path.as_os_str().len();
     if len > PATH_MAX {
         let why = format!(
@@ -81,7 +167,7 @@ fn server(path: &Path, gid: u32, export: VolumeExport) -> Result<Server<VolumeEx
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(path, None, Some(gid)).map_err(Error::system(what))?;
     }
-    Server::new(listener, export, Options::default()).map_err(Error::system("can't start a server"))
+    Ok(listener)
 }
 
 fn start(server: Server<VolumeExport>, ended: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -185,6 +271,10 @@ impl Device for Address {
 
     fn info(&self) -> Info {
         self.mapped.info()
+    }
+
+    fn is_down(&self) -> bool {
+        self.mapped.is_finished()
     }
 
     fn over(&self) {

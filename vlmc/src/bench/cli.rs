@@ -3,6 +3,7 @@
 use crate::format::Format;
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Measure how fast a port or a volume of Archipelago answers
 #[derive(Debug, Parser)]
@@ -61,8 +62,74 @@ pub(super) struct Cli {
     /// Write contents that can be recognised, and check them when they are read
     #[arg(long, value_enum, default_value = "no")]
     pub(super) verify: Verify,
+    /// Ask the port whether it answers at all before the run
+    #[arg(long, value_enum, default_value = "no")]
+    pub(super) ping: YesNo,
+    /// Show how far the run is, on a terminal
+    #[arg(long, value_enum, default_value = "yes")]
+    pub(super) progress: YesNo,
+    /// What is shown of it: requests, bytes, or both
+    #[arg(long, value_enum, default_value = "both")]
+    pub(super) ptype: Shown,
+    /// How often: every so many requests, or every so many percent of them
+    #[arg(long, value_name = "N|N%", default_value = "5%")]
+    pub(super) pinterval: Interval,
+    /// Accepted for old scripts, and without effect: every latency is measured in every run
+    #[arg(long, value_name = "WORD", value_parser = ["sane", "eccentric", "manic", "paranoid"])]
+    pub(super) insanity: Option<String>,
     #[command(flatten)]
     pub(super) output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum YesNo {
+    Yes,
+    No,
+}
+
+/// What a progress bar shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Shown {
+    /// Requests
+    Req,
+    /// Bytes
+    Io,
+    /// Both
+    Both,
+}
+
+/// How many answers lie between two looks of the progress bar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Interval {
+    Requests(u64),
+    Percent(u64),
+}
+
+impl Interval {
+    /// In requests, at least one, for a run of `count`.
+    pub(super) fn of(self, count: u64) -> u64 {
+        let requests = match self {
+            Interval::Requests(requests) => requests,
+            Interval::Percent(percent) => count / 100 * percent + count % 100 * percent / 100,
+        };
+        requests.max(1)
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Interval, String> {
+        let wrong = || format!("`{text}` is neither a count nor 1% to 100%");
+        let number = |digits: &str| digits.parse::<u64>().map_err(|_| wrong());
+        match text.strip_suffix('%') {
+            None => number(text).map(Interval::Requests),
+            Some(percent) => match number(percent)? {
+                percent @ 1..=100 => Ok(Interval::Percent(percent)),
+                _ => Err(wrong()),
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -110,6 +177,15 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_is_a_count_or_a_share() {
+        let of = |text: &str, count| text.parse::<Interval>().map(|i| i.of(count));
+        assert_eq!((of("7", 1000), of("5%", 1000)), (Ok(7), Ok(50)));
+        assert_eq!((of("0", 10), of("1%", 10)), (Ok(1), Ok(1)));
+        assert_eq!(of("100%", u64::MAX), Ok(u64::MAX));
+        assert!(of("101%", 1).is_err() && of("%", 1).is_err() && of("x", 1).is_err());
+    }
 
     #[test]
     fn sizes_have_suffixes() {

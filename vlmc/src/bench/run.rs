@@ -1,21 +1,19 @@
 //! Keeping so many requests under way, each with a buffer of its own.
 
 use super::Target;
-use super::cli::{Cli, Operation, Verify};
+use super::cli::{Cli, Interval, Operation, Shown, Verify, YesNo};
 use super::content;
 use super::plan::Plan;
 use super::stats::{Histogram, Outcome, Report};
 use crate::failure::Failure;
 use client::wait::Patience;
 use client::{Core, Done, Name};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::time::Instant;
 use xseg::join::{self, Connection, Kind};
 use xseg::protocol::{self, PortNo};
 use xseg::{Extent, Request};
-
-/// Answers between two looks of the progress bar.
-const PROGRESS_EVERY: u64 = 256;
 
 /// A seat at the node.
 pub(super) struct Bench {
@@ -24,6 +22,7 @@ pub(super) struct Bench {
     patience: Patience,
     port: PortNo,
     volume: Option<String>,
+    progress: Option<(Shown, Interval)>,
 }
 
 /// What is known of a request under way, by its lane.
@@ -76,6 +75,7 @@ impl Bench {
             patience: Patience::default(),
             port: target.port,
             volume: cli.volume.clone(),
+            progress: (cli.progress == YesNo::Yes).then_some((cli.ptype, cli.pinterval)),
         })
     }
 
@@ -96,6 +96,44 @@ impl Bench {
         }
         let size = bytes.first_chunk().map(|b| u64::from_le_bytes(*b));
         size.ok_or_else(|| failed(libc::EIO))
+    }
+
+    /// That the port answers.
+    pub(super) fn ping(&mut self) -> Result<(), Failure> {
+        let request = Request::new(protocol::Operation::Ping, Name::EMPTY);
+        self.send(&request, None, 0)?;
+        let mut done = Vec::new();
+        self.wait(&mut done)?;
+        let failed = |errno| {
+            Failure::new(format!(
+                "port {} does not answer: {}",
+                self.port,
+                reason(errno)
+            ))
+        };
+        done.remove(0).answer.result().map(drop).map_err(failed)
+    }
+
+    /// A bar for a run, and how many answers lie between two looks at it.
+    fn bar(&self, plan: &Plan) -> (ProgressBar, u64) {
+        let Some((shown, interval)) = self.progress else {
+            return (ProgressBar::hidden(), u64::MAX);
+        };
+        let bytes = if plan.moves_data() { plan.block } else { 0 };
+        let mib = move |requests: u64| format!("{} MiB", (requests * bytes) >> 20);
+        let template = match shown {
+            Shown::Req => "{wide_bar} {pos}/{len}",
+            Shown::Io => "{wide_bar} {mib}",
+            Shown::Both => "{wide_bar} {pos}/{len} {mib}",
+        };
+        let style = ProgressStyle::with_template(template)
+            .expect("the templates above are well formed")
+            .with_key("mib", move |state: &ProgressState, w: &mut dyn Write| {
+                // A line of a terminal, which takes everything.
+                let _ = w.write_str(&mib(state.pos()));
+            });
+        let bar = ProgressBar::new(plan.count()).with_style(style);
+        (bar, interval.of(plan.count()))
     }
 
     fn send(&mut self, request: &Request, data: Option<Extent>, token: u64) -> Result<(), Failure> {
@@ -123,7 +161,7 @@ impl Bench {
     pub(super) fn run(&mut self, plan: &Plan) -> Result<Report, Failure> {
         let mut run = Run::new(plan);
         run.take_buffers(&mut self.core)?;
-        let progress = ProgressBar::new(plan.count());
+        let (progress, every) = self.bar(plan);
         let start = Instant::now();
         for lane in 0..run.lanes.len() {
             self.send_next(&mut run, lane)?;
@@ -135,7 +173,7 @@ impl Bench {
                 let lane = one.token as usize;
                 run.land(&mut self.core, one);
                 answered += 1;
-                if answered % PROGRESS_EVERY == 0 {
+                if answered % every == 0 {
                     progress.set_position(answered);
                 }
                 self.send_next(&mut run, lane)?;

@@ -1,16 +1,15 @@
 //! The command line of `archipelago`. The words in the comments are its help.
 
+use crate::arguments::NodeFile;
 use crate::format::Format;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
 
 /// Start, stop and look at this Archipelago node
 #[derive(Debug, Parser)]
 #[command(name = "archipelago", version, infer_long_args = true)]
 pub(super) struct Cli {
-    /// The node's configuration file
-    #[arg(short, long, value_name = "FILE", default_value = config::paths::CONFIG_FILE)]
-    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) node: NodeFile,
     #[command(subcommand)]
     pub(super) command: Command,
 }

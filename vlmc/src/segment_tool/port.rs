@@ -8,7 +8,8 @@ use client::{Core, Done, Name};
 use std::io::{Read, Write, stdin, stdout};
 use xseg::join::{self, Connection, Kind};
 use xseg::protocol::{CloneRequest, NameRequest, Operation, PortNo, flags};
-use xseg::{Extent, Request};
+use xseg::seat::PUBLIC;
+use xseg::{Extent, Request, State};
 
 /// A seat, and what was sent from it.
 pub(super) struct Line {
@@ -35,6 +36,9 @@ pub(super) fn run(
     let port = ports
         .dst
         .ok_or_else(|| Failure::new("which port? Give SRC:DST before the command"))?;
+    if command == OnPort::Report {
+        return line.report(port);
+    }
     line.send(port, command)
 }
 
@@ -136,7 +140,25 @@ impl Line {
                 self.submit(port, operation, request, &[], 0)
             }
             OnPort::Wait(count) => self.wait(count),
+            OnPort::Report => self.report(port),
         }
+    }
+
+    /// Who serves the port, and the requests that wait there or are worked on.
+    fn report(&self, port: PortNo) -> Result<(), Failure> {
+        let segment = self.core.seat().segment(PUBLIC);
+        let served = segment.and_then(|s| Some((s, s.seat_of_port(port)?)));
+        let (segment, seat) =
+            served.ok_or_else(|| Failure::new(format!("nobody serves port {port}")))?;
+        let words = segment.slots().iter().filter_map(|slot| slot.state.load());
+        let (mut queued, mut serving) = (0, 0);
+        for word in words.filter(|word| word.holder == seat) {
+            queued += u32::from(word.state == State::Queued);
+            serving += u32::from(word.state == State::Serving);
+        }
+        let seat = seat.0;
+        eprintln!("port {port}: seat {seat}, {queued} requests wait, {serving} are worked on");
+        Ok(())
     }
 
     /// Requests that name two things. Only SNAPSHOT is sent to the source.

@@ -21,6 +21,16 @@ pub(super) enum Global {
     Verify { fix: bool },
 }
 
+/// A command on the tool's own serving seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    Bind(PortNo),
+    Free(PortNo),
+    Alloc(u64),
+    FreeRequests(u64),
+    Answer { count: u64, fails: bool },
+}
+
 /// A command on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OnPort {
@@ -48,6 +58,7 @@ pub(super) enum OnPort {
         size: u64,
     },
     Wait(u64),
+    Report,
 }
 
 /// One piece of the command line.
@@ -55,8 +66,25 @@ pub(super) enum OnPort {
 pub(super) enum Word {
     Ports(Ports),
     Global(Global),
+    Own(Own),
     Port(OnPort),
 }
+
+/// Words of the original that are left out; `--help` says why.
+const LEFT_OUT: [&str; 12] = [
+    "set-next",
+    "failreq",
+    "inspect-freeq",
+    "inspect-requestq",
+    "inspect-replyq",
+    "put_requests",
+    "put_replies",
+    "rndwrite",
+    "rndread",
+    "rnddelete",
+    "submit_reqs",
+    "bridge",
+];
 
 /// Words that take one target.
 const SIMPLE: [&str; 6] = ["info", "delete", "acquire", "release", "open", "close"];
@@ -121,8 +149,11 @@ fn word(rest: &mut Rest<'_>) -> Result<Word, String> {
     if let Some(ports) = ports(rest.command)? {
         return Ok(Word::Ports(ports));
     }
-    match global(rest)? {
-        Some(command) => Ok(Word::Global(command)),
+    if let Some(command) = global(rest)? {
+        return Ok(Word::Global(command));
+    }
+    match own(rest)? {
+        Some(command) => Ok(Word::Own(command)),
         None => on_port(rest).map(Word::Port),
     }
 }
@@ -161,6 +192,21 @@ fn global(rest: &mut Rest<'_>) -> Result<Option<Global>, String> {
         }
         "verify" => Global::Verify { fix: false },
         "verify-fix" => Global::Verify { fix: true },
+        _ => return Ok(None),
+    }))
+}
+
+fn own(rest: &mut Rest<'_>) -> Result<Option<Own>, String> {
+    let count = "a count";
+    Ok(Some(match rest.command {
+        "bind" => Own::Bind(rest.port()?),
+        "free" => Own::Free(rest.port()?),
+        "alloc_requests" => Own::Alloc(rest.number(count)?),
+        "free_requests" => Own::FreeRequests(rest.number(count)?),
+        "complete" | "fail" => Own::Answer {
+            fails: rest.command == "fail",
+            count: rest.number(count)?,
+        },
         _ => return Ok(None),
     }))
 }
@@ -204,6 +250,10 @@ fn on_port(rest: &mut Rest<'_>) -> Result<OnPort, String> {
             size: rest.number("a size")?,
         }),
         "wait" => Ok(OnPort::Wait(rest.number("a count")?)),
+        "report" => Ok(OnPort::Report),
+        other if LEFT_OUT.contains(&other) => Err(format!(
+            "{other} has no meaning in this segment; --help says why"
+        )),
         other => Err(format!("there is no command {other}; --help lists them")),
     }
 }
@@ -253,6 +303,10 @@ mod tests {
             (&["read", "x", "0"], "read needs a size"),
             (&["wait", "x"], "wait: `x` is no number"),
             (&["a:b"], "`a:b` is not SRC:DST"),
+            (
+                &["rndread"],
+                "rndread has no meaning in this segment; --help says why",
+            ),
         ] {
             assert_eq!(parse(words).unwrap_err(), sentence);
         }

@@ -1,5 +1,6 @@
 //! The command line of `vlmc`. The words in the comments are its help.
 
+use crate::arguments::NodeFile;
 use crate::format::Format;
 use clap::{Args, Parser, Subcommand};
 use client::Hint;
@@ -10,9 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "vlmc", version, infer_long_args = true)]
 pub(super) struct Cli {
-    /// The node's configuration file
-    #[arg(short, long, value_name = "FILE", default_value = config::paths::CONFIG_FILE)]
-    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) node: NodeFile,
     #[command(subcommand)]
     pub(super) command: Command,
 }

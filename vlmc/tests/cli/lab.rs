@@ -214,7 +214,7 @@ impl Lab {
 }
 
 /// Kills a process, and returns when it is dead.
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     let process = Pidfd::open(pid).unwrap();

@@ -1,7 +1,7 @@
 //! Mapped volumes, with an endpoint that this test plays: it keeps an entry of the registry and
 //! answers at its control socket.
 
-use crate::lab::Lab;
+use crate::lab::{self, Lab};
 use node::supervisor::pids;
 use serde_json::json;
 use std::fs;
@@ -149,6 +149,12 @@ fn a_real_device_goes_on_through_a_restart_and_a_crash() {
     lab.vlmc("resize volume -s 16").says("");
     let read = fs::read(&device).unwrap();
     assert!(read.len() == 16 << 20 && read.starts_with(&written));
+    // The endpoint's own process is killed: it is still mapped, and can still be told.
+    let json = lab.vlmc("showmapped --format json").out;
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    lab::kill(shown[0]["pid"].as_i64().unwrap() as i32);
+    lab.vlmc("showmapped").says(&table);
+    assert!(fs::read(&device).unwrap() == read);
     lab.vlmc(&format!("unmap {device}")).says("");
     lab.vlmc("export volume out").says("");
     assert!(fs::read(lab.path("out")).unwrap() == read);

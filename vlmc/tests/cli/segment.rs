@@ -73,6 +73,46 @@ fn requests_go_to_a_port() {
 }
 
 #[test]
+fn the_tool_serves_itself() {
+    let lab = Lab::started(true);
+    let xseg = |words: &str| lab.xseg(&format!("posix:archipelago: {words}"));
+    // The exit status is the last command's.
+    let said = xseg(
+        "bind 60 :60 info an-object read an-object 0 512 report complete 1 fail 1 report wait 2 \
+         free 60",
+    );
+    let mut lines = said.err.lines();
+    let (before, after) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(before.starts_with("port 60: seat ") && before.contains("2 requests wait"));
+    assert!(after.ends_with("0 requests wait, 0 are worked on"));
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(
+        rest,
+        ["info of an-object: 0 bytes", "read of an-object: I/O error"]
+    );
+    assert_eq!((said.status, said.out.as_str()), (0, ""));
+    let said = xseg("alloc_requests 5 free_requests 5 free_requests 1 free 60 bind 3 bind 999");
+    let mut lines = said.err.lines();
+    assert_eq!(lines.next(), Some("only 0 of 1 requests were allocated"));
+    assert_eq!(lines.next(), Some("port 60 is not bound here"));
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("cannot bind port 3: seat ")
+    );
+    assert_eq!(lines.next(), Some("the segment has no port 999"));
+    assert_eq!((said.status, lines.next()), (1, None));
+    assert_eq!(xseg("alloc_requests 99999").status, 1);
+    xseg("rndread 1 2 3").is(
+        255,
+        "",
+        "rndread has no meaning in this segment; --help says why\n",
+    );
+    xseg("verify").is(0, "", "Nothing is wrong.\n");
+}
+
+#[test]
 fn a_bench_finds_what_another_wrote_and_nothing_else() {
     let lab = Lab::started(true);
     let bench = |words: &str| lab.run("archip-bench", words);
@@ -89,6 +129,17 @@ fn a_bench_finds_what_another_wrote_and_nothing_else() {
         "-op read --pattern rand -tp 1 -to 2 -os 64k --seed 9 --verify meta",
     ));
     right(bench("-op info -tp 1 -to 2 --seed 9"));
+    right(bench(
+        "-op info -tp 1 -to 2 --seed 9 --ping yes --progress no --ptype io --pinterval 3 \
+         --insanity manic",
+    ));
+    let nobody = bench("-op info -tp 60 -to 2 --ping yes");
+    nobody.is(
+        255,
+        "",
+        "port 60 takes no request: No such device or address\n",
+    );
+    assert_eq!(bench("-op info -tp 1 -to 2 --pinterval 0%").status, 2);
     let other = bench("-op read -tp 1 -to 2 -os 64k --seed 10 --verify meta");
     assert_eq!(
         (other.status, other.out.contains("failed 32,")),

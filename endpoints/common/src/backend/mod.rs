@@ -33,6 +33,7 @@ mod stages;
 mod traffic;
 
 use crate::error::{Error, ErrorKind};
+use crate::keeper::Past;
 use client::{Hint, Ports};
 use flight::Flights;
 use line::Line;
@@ -164,6 +165,8 @@ pub struct Backend {
     completions: Vec<Completion>,
     /// The volume was written to since it was last closed.
     wrote: bool,
+    /// The size is what another process knew.
+    size_is_old: bool,
     /// The volume has not been seen yet: what fails is told, not waited out.
     is_first: bool,
     /// The holder is away; its peers may go on.
@@ -183,17 +186,42 @@ impl Backend {
     /// # Errors
     /// `NotRunning`: no node, or its peers do not serve. `Volume`: there is none of that name.
     pub fn open(volume: Volume, joiner: Joiner, reserve: Reserve) -> Result<Backend, Error> {
+        let mut backend = Backend::new(volume, joiner, reserve, 0)?;
+        backend.first_time()?;
+        Ok(backend)
+    }
+
+    /// Goes on where a backend of another process, which died, was. Waits for nothing: while no
+    /// node runs, or until it is thawed, its operations wait.
+    pub fn resume(
+        volume: Volume,
+        joiner: Joiner,
+        reserve: Reserve,
+        past: &Past,
+    ) -> Result<Backend, Error> {
+        let mut backend = Backend::new(volume, joiner, reserve, past.size)?;
+        backend.is_first = false;
+        backend.wrote = past.wrote;
+        if past.wrote {
+            backend.shared.note_write();
+        }
+        backend.size_is_old = true;
+        backend.resume_as(past.frozen);
+        Ok(backend)
+    }
+
+    fn new(volume: Volume, joiner: Joiner, reserve: Reserve, size: u64) -> Result<Backend, Error> {
         let what = "can't make the descriptors of an event loop";
         let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system(what))?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Error::system(what))?;
-        let shared = Shared::new(0).map_err(Error::system(what))?;
+        let shared = Shared::new(size).map_err(Error::system(what))?;
         let readable = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
         events
             .add(timer.as_fd(), readable(event::TIMER))
             .and_then(|()| events.add(shared.bell(), readable(event::ORDERS)))
             .map_err(Error::system(what))?;
-        let mut backend = Backend {
+        Ok(Backend {
             volume,
             line: Line::new(joiner, reserve),
             stage: Stage::Joining,
@@ -204,6 +232,7 @@ impl Backend {
             done: Vec::with_capacity(256),
             completions: Vec::with_capacity(256),
             wrote: false,
+            size_is_old: false,
             is_first: true,
             orphan: false,
             dozing: false,
@@ -211,9 +240,7 @@ impl Backend {
             timer,
             timer_set: false,
             shared,
-        };
-        backend.first_time()?;
-        Ok(backend)
+        })
     }
 
     /// Steers it.
@@ -259,7 +286,10 @@ impl Backend {
     pub fn submit(&mut self, token: u64, op: Op, data: Option<&Buffer>) {
         let data = data.map(|buffer| (buffer.extent.clone(), buffer.epoch));
         let index = self.flights.add(token, op, data);
-        self.wrote |= op.is_change();
+        if op.is_change() && !self.wrote {
+            self.wrote = true;
+            self.shared.note_write();
+        }
         self.queue.push_back(index);
         self.advance();
     }

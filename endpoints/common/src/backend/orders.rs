@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a backend is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,8 @@ pub(super) struct Shared {
     bell: EventFd,
     state: AtomicU8,
     size: AtomicU64,
+    wrote: AtomicBool,
+    on_first_write: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Shared {
@@ -78,6 +80,8 @@ impl Shared {
             bell: EventFd::from_value_and_flags(0, flags)?,
             state: AtomicU8::new(State::Running as u8),
             size: AtomicU64::new(size),
+            wrote: AtomicBool::new(false),
+            on_first_write: OnceLock::new(),
         }))
     }
 
@@ -116,6 +120,15 @@ impl Shared {
 
     pub(super) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// The volume will be written to.
+    pub(super) fn note_write(&self) {
+        // Pairs with the loads after the hook is set: one of both sees the other.
+        self.wrote.store(true, Ordering::SeqCst);
+        if let Some(tell) = self.on_first_write.get() {
+            tell();
+        }
     }
 
     pub(super) fn set_size(&self, size: u64) {
@@ -157,6 +170,17 @@ impl Handle {
     /// Bytes of the volume, as last asked.
     pub fn size(&self) -> u64 {
         self.0.size()
+    }
+
+    /// Whether the volume was written to.
+    pub fn wrote(&self) -> bool {
+        self.0.wrote.load(Ordering::SeqCst)
+    }
+
+    /// Calls `tell` before the volume is written to for the first time from now on. To be given
+    /// once.
+    pub fn on_first_write(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.on_first_write.set(Box::new(tell));
     }
 }
 

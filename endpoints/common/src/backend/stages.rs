@@ -104,6 +104,25 @@ impl Backend {
             .unwrap_or_else(|_| Err(gone(&self.volume, libc::ENXIO)))
     }
 
+    /// The first stage of a backend that follows another.
+    pub(super) fn resume_as(&mut self, frozen: bool) {
+        let stage = if frozen {
+            Stage::Frozen
+        } else {
+            Stage::Joining
+        };
+        self.enter(stage);
+        self.advance();
+    }
+
+    /// What a volume is asked first at a node that came back.
+    fn first_errand(&self) -> Operation {
+        match self.wrote && !self.size_is_old {
+            true => Operation::Open,
+            false => Operation::Info,
+        }
+    }
+
     /// Does whatever can be done now.
     pub(super) fn advance(&mut self) {
         loop {
@@ -190,12 +209,7 @@ impl Backend {
             Ok(()) => {
                 self.watch_line();
                 self.enter(Stage::Reopening);
-                let first = if self.wrote {
-                    Operation::Open
-                } else {
-                    Operation::Info
-                };
-                self.set_errand(first);
+                self.set_errand(self.first_errand());
             }
             Err(why) => {
                 tracing::debug!(%why, "no node yet");
@@ -206,7 +220,12 @@ impl Backend {
 
     fn opened(&mut self, result: Result<u64, i32>) {
         match result {
+            Ok(_) if self.size_is_old && self.wrote => {
+                self.size_is_old = false;
+                self.set_errand(Operation::Open);
+            }
             Ok(_) => {
+                self.size_is_old = false;
                 tracing::info!("the volume is there");
                 self.is_first = false;
                 self.enter(Stage::Running);
@@ -219,12 +238,7 @@ impl Backend {
             }
             Err(errno) => {
                 tracing::warn!(errno, "the volume can't be opened yet");
-                let first = if self.wrote {
-                    Operation::Open
-                } else {
-                    Operation::Info
-                };
-                self.set_errand(first);
+                self.set_errand(self.first_errand());
                 self.look_again(AWAY);
             }
         }

@@ -1,5 +1,6 @@
 //! `archip-fuse`: presents a volume as a loop device. Started by `vlmc map`.
 
+use archip_fuse::device;
 use clap::Parser;
 use endpoint::{Options, daemon};
 use std::process::ExitCode;
@@ -16,7 +17,5 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let options = Arguments::parse().options;
-    daemon::run(options.foreground, |ready| {
-        archip_fuse::device::serve(&options.load()?, ready)
-    })
+    daemon::run(options, device::revive, device::serve)
 }

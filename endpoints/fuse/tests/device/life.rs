@@ -1,11 +1,15 @@
 //! From map to unmap.
 
 use crate::mapped::{self, Mapped, pidfd, run, wait_end};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn bytes_come_back() {
@@ -137,7 +141,7 @@ fn term_takes_an_unused_device_down() {
     let mapped = Mapped::new(&lab, "volume", 8 << 20, &[]);
     mapped.write(0, b"kept");
     let process = pidfd(mapped.pid());
-    mapped.signal(nix::sys::signal::Signal::SIGTERM);
+    mapped.signal(Signal::SIGTERM);
     wait_end(&process);
     assert!(!lab.place(&mapped.id).exists());
     let again = Mapped::existing(&lab, "volume", &[]);
@@ -157,7 +161,7 @@ fn term_waits_for_the_last_user() {
         .write(true)
         .open(&mapped.device)
         .unwrap();
-    mapped.signal(nix::sys::signal::Signal::SIGTERM);
+    mapped.signal(Signal::SIGTERM);
     user.write_all_at(b"last words", 0).unwrap();
     user.sync_all().unwrap();
     drop(user);
@@ -167,17 +171,107 @@ fn term_waits_for_the_last_user() {
     again.unmap();
 }
 
-/// The process has the file of its own filesystem open. While the end of that file was announced
-/// to the filesystem, a killed process waited for itself, and could not be killed any more.
+/// Kills a process, and returns when it is dead.
+fn kill(pid: i32) {
+    let process = pidfd(pid);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    wait_end(&process);
+}
+
+/// Waits for a sign of another process.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < patience, "{what} did not come about");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
-fn a_killed_process_does_not_wait_for_itself() {
-    let Some(lab) = mapped::lab("a_killed_process_does_not_wait_for_itself") else {
+fn a_killed_process_is_replaced() {
+    let Some(lab) = mapped::lab("a_killed_process_is_replaced") else {
         return;
     };
     let mapped = Mapped::new(&lab, "volume", 8 << 20, &[]);
-    let process = pidfd(mapped.pid());
-    mapped.signal(nix::sys::signal::Signal::SIGKILL);
-    wait_end(&process);
+    mapped.write(0, b"before");
+    let first = mapped.pid();
+    kill(first);
+    mapped.write(4096, b"behind");
+    mapped.drop_cache();
+    assert_eq!(mapped.read(0, 6), b"before");
+    assert_eq!(mapped.read(4096, 6), b"behind");
+    assert_ne!(mapped.pid(), first);
+    assert_eq!(mapped.ask("status")["state"], json!("running"));
+    // What the successor took over can be resized and taken down.
+    let volume = client::Name::new(b"volume").unwrap();
+    lab.client().resize(volume, 24 << 20, false).unwrap();
+    assert_eq!(mapped.ask("resize"), json!({"ok": true}));
+    assert_eq!(mapped.size(), 24 << 20);
+    kill(mapped.pid());
+    mapped.write(20 << 20, b"after");
+    mapped.unmap();
+}
+
+#[test]
+fn a_killed_keeper_is_replaced() {
+    let Some(lab) = mapped::lab("a_killed_keeper_is_replaced") else {
+        return;
+    };
+    let mapped = Mapped::new(&lab, "volume", 8 << 20, &[]);
+    for round in 0..3_u8 {
+        let keeper = mapped.keeper();
+        kill(keeper);
+        until("another keeper", || {
+            let status = mapped.ask("status");
+            let now = status["keeper"].as_i64().unwrap() as i32;
+            now != 0 && now != keeper
+        });
+        mapped.ask("resize");
+        kill(mapped.pid());
+        mapped.write(u64::from(round) << 12, &[round; 4096]);
+    }
+    let keeper = pidfd(mapped.keeper());
+    mapped.unmap();
+    wait_end(&keeper);
+}
+
+/// A frozen device stays frozen, whoever serves it.
+#[test]
+fn a_process_killed_while_frozen_is_replaced_by_a_frozen_one() {
+    let test = "a_process_killed_while_frozen_is_replaced_by_a_frozen_one";
+    let Some(lab) = mapped::lab(test) else { return };
+    let mapped = Mapped::new(&lab, "volume", 8 << 20, &[]);
+    mapped.write(0, b"before");
+    assert_eq!(mapped.ask("freeze"), json!({"ok": true}));
+    let first = mapped.pid();
+    kill(first);
+    until("a successor", || mapped.pid() != first);
+    assert_eq!(lab.info(&mapped.id)["state"], json!("frozen"));
+    // Its lock was given back, and is not taken before the thaw.
+    let taken = || std::fs::read_dir(lab.dir().join("locks")).unwrap().count();
+    assert_eq!(taken(), 0);
+    let until_it_listens = || UnixStream::connect(lab.place(&mapped.id).join("control")).is_ok();
+    until("its socket", until_it_listens);
+    assert_eq!(mapped.ask("thaw"), json!({"ok": true}));
+    mapped.drop_cache();
+    assert_eq!(mapped.read(0, 6), b"before");
+    assert_eq!(taken(), 1);
+    mapped.unmap();
+}
+
+/// The process had the file of its own filesystem open. While the end of that file was announced
+/// to the filesystem, a killed process waited for itself, and could not be killed any more.
+#[test]
+fn killed_with_its_keeper_it_is_gone() {
+    let Some(lab) = mapped::lab("killed_with_its_keeper_it_is_gone") else {
+        return;
+    };
+    let mapped = Mapped::new(&lab, "volume", 8 << 20, &[]);
+    let processes = [pidfd(mapped.pid()), pidfd(mapped.keeper())];
+    let pid = nix::unistd::Pid::from_raw(mapped.pid());
+    let group = nix::unistd::getpgid(Some(pid)).unwrap();
+    nix::sys::signal::killpg(group, Signal::SIGKILL).unwrap();
+    processes.iter().for_each(wait_end);
     let device = File::open(&mapped.device).unwrap();
     assert!(device.read_at(&mut [0; 4096], 0).is_err());
     drop(device);

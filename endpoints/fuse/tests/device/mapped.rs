@@ -115,6 +115,11 @@ impl<'a> Mapped<'a> {
         self.lab.info(&self.id)["pid"].as_i64().unwrap() as i32
     }
 
+    /// The process that keeps what must outlive it.
+    pub(crate) fn keeper(&self) -> i32 {
+        self.lab.info(&self.id)["keeper"].as_i64().unwrap() as i32
+    }
+
     /// Sends the endpoint process a signal.
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
@@ -137,6 +142,17 @@ impl<'a> Mapped<'a> {
     /// Makes the next read ask the volume.
     pub(crate) fn drop_cache(&self) {
         run("blockdev", &["--flushbufs", &self.device]);
+    }
+
+    /// Requests that the device has ended, of all kinds (Documentation/block/stat.rst).
+    pub(crate) fn served(&self) -> u64 {
+        let name = self.device.trim_start_matches("/dev/");
+        let text = std::fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
+        let numbers: Vec<u64> = text
+            .split_whitespace()
+            .map(|n| n.parse().unwrap())
+            .collect();
+        numbers[0] + numbers[4] + numbers[11] + numbers[15]
     }
 
     /// Bytes of the device.
@@ -207,8 +223,11 @@ impl Drop for Held {
             return;
         };
         let info: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        // With its keeper, at once: each would replace the other.
         let pid = nix::unistd::Pid::from_raw(info["pid"].as_i64().unwrap() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        if let Ok(group) = nix::unistd::getpgid(Some(pid)) {
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        }
         let _ = Command::new("losetup").args(["-d", &self.device]).output();
     }
 }

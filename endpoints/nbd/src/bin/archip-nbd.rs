@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use archip_nbd::device;
 use clap::Parser;
 use endpoint::{Options, daemon};
 
@@ -17,7 +18,5 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let options = Arguments::parse().options;
-    daemon::run(options.foreground, |ready| {
-        archip_nbd::device::serve(&options.load()?, ready)
-    })
+    daemon::run(options, device::revive, device::serve)
 }

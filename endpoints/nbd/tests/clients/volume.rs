@@ -1,6 +1,7 @@
 //! `archip-nbd` before a real node.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -46,10 +47,11 @@ impl Drop for Mapped {
             return;
         };
         let info: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        let _ = kill(
-            Pid::from_raw(info["pid"].as_i64().unwrap() as i32),
-            Signal::SIGKILL,
-        );
+        // With its keeper, at once: each would replace the other.
+        let pid = Pid::from_raw(info["pid"].as_i64().unwrap() as i32);
+        if let Ok(group) = nix::unistd::getpgid(Some(pid)) {
+            let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
+        }
     }
 }
 
@@ -243,4 +245,55 @@ fn a_copy_goes_on_after_a_freeze() {
         lab.bring_up();
         assert_eq!(lab.ask("0", "thaw"), json!({"ok": true}));
     });
+}
+
+/// A client that connects again, as QEMU does for its guests, sees a slow request when the process
+/// that serves it is killed, and its bytes are there.
+#[test]
+fn a_client_that_reconnects_survives_the_death_of_the_endpoint() {
+    const WRITES: usize = 512;
+    const LEN: usize = SIZE / WRITES;
+    let lab = Lab::start();
+    lab.create("volume", SIZE as u64);
+    let mapped = Mapped::new(&lab);
+    let socket = lab.place("0").join("nbd");
+    let image = format!(
+        "driver=nbd,server.type=unix,server.path={},export=volume,reconnect-delay=30",
+        socket.display()
+    );
+    let all = |verb: &str| -> Vec<String> {
+        let one = |index| {
+            let (pattern, at) = (index % 251 + 1, index * LEN);
+            ["-c".into(), format!("{verb} -P {pattern} {at} {LEN}")]
+        };
+        (0..WRITES).flat_map(one).collect()
+    };
+    let mut writer = Command::new("qemu-io");
+    writer.args(["--image-opts", &image]).args(all("write"));
+    let Ok(mut writer) = writer.stdout(Stdio::piped()).spawn() else {
+        eprintln!("skipped: qemu-io is not installed");
+        return mapped.unmap(&lab);
+    };
+    let (mut kills, mut writes) = (0, 0);
+    for line in BufReader::new(writer.stdout.take().unwrap()).lines() {
+        writes += usize::from(line.unwrap().starts_with("wrote "));
+        if writes > kills * WRITES / 6 && kills < 5 {
+            let pid = lab.info("0")["pid"].as_i64().unwrap() as i32;
+            kills += usize::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+        }
+    }
+    assert!(writer.wait().unwrap().success());
+    assert_eq!((kills, writes), (5, WRITES));
+    // Each read fails if it finds another pattern.
+    let mut reader = Command::new("qemu-io");
+    let read = reader.args(["--image-opts", &image]).args(all("read"));
+    let said = read.output().unwrap();
+    let words = String::from_utf8_lossy(&said.stdout);
+    assert!(
+        said.status.success() && !words.contains("failed"),
+        "{words}"
+    );
+    while lab.ask("0", "unmap") != json!({"ok": true}) {
+        std::thread::yield_now();
+    }
 }

@@ -226,7 +226,8 @@ fn create_of_given_objects() {
     let (_, segments) = rig.map(Operation::MapRead, "snf_file_1", 0, 10).unwrap();
     assert_eq!(
         (&*segments[0].name, segments[0].flags),
-        (&b"aaaaaaaa"[..], 0)
+        (&b"aaaaaaaa"[..], mapflags::FROZEN),
+        "a peer is told that the map is read-only"
     );
 }
 
