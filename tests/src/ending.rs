@@ -103,8 +103,12 @@ impl<'a> Victim<'a> {
         self.locks.held_by(self.pid).unwrap_or(false)
     }
 
-    /// Watches, from its kill on, until its ring has ended and its successor has begun.
-    pub fn watch(self) -> io::Result<Ending> {
+    /// Watches, from its kill on, until its ring has ended and its successor has begun. `meanwhile`
+    /// is told at each look how long ago the kill was.
+    pub fn watch(
+        self,
+        mut meanwhile: impl FnMut(Duration) -> io::Result<()>,
+    ) -> io::Result<Ending> {
         let killed = Instant::now();
         let (mut outlived, mut late) = (false, false);
         let (mut ended, mut began) = (None, None);
@@ -133,6 +137,7 @@ impl<'a> Victim<'a> {
                 let what = format!("ring ended {ended:?}, successor began {began:?}");
                 return Err(io::Error::other(what));
             }
+            meanwhile(killed.elapsed())?;
             std::thread::sleep(LOOK);
         }
     }

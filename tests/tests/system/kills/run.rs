@@ -4,7 +4,8 @@ use super::ROLES;
 use super::report::{AT_LEAST, Seen};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use std::sync::atomic::Ordering::Relaxed;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use system_tests::ending::{DrainLocks, Victim};
 use system_tests::real::{RealNode, state_of};
@@ -19,9 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a narrow window is tried for.
 const AIM: Duration = Duration::from_secs(10);
 /// Reads, and writes, that a slow disk does in a second.
-const SLOW: u32 = 200;
-/// Operations that a slow disk has when its driver is killed.
-const PILED_UP: u64 = 64;
+const SLOW: u32 = 150;
+/// After this the slow disk is slow no more: a sync of the whole filesystem, whoever wrote to it,
+/// would take minutes.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
+/// Reads and writes, at least, until all that is under way waits for the slow disk.
+const PILING_UP: u64 = 100;
 
 /// Waits for `what`, looking every now and then; it is an event of another process.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -81,7 +85,7 @@ impl<'a> Run<'a> {
             let plan = self.plan(round);
             let begin = Instant::now();
             until("a death", || self.kill_one(&plan).is_some());
-            self.let_it_serve(600);
+            self.let_it_serve(&self.tally.served, 1..600);
             self.seen.slowest = self.seen.slowest.max(begin.elapsed());
         }
         self.seen
@@ -105,10 +109,7 @@ impl<'a> Run<'a> {
         let (pid, seats) = self.find(plan.role);
         if let Some(group) = self.slow.as_ref().filter(|_| plan.slow) {
             group.add(pid).ok()?;
-            until("a pile on the slow disk", || {
-                windows::in_kernel(&self.observed, &seats) >= PILED_UP
-            });
-            self.let_it_serve(200);
+            self.let_it_serve(&self.tally.moved, PILING_UP..2 * PILING_UP);
         }
         let stopped = self.stop(pid, &seats, plan.aim)?;
         self.seen.count(windows::seen(&self.observed, &seats));
@@ -125,7 +126,12 @@ impl<'a> Run<'a> {
         // Before the kill, so that whatever its ring has is known to the verifiers as unanswered.
         let deaths = self.tally.deaths.fetch_add(1, Relaxed) + 1;
         stopped.kill().expect("a stopped process can be killed");
-        let ending = victim.watch().expect("a successor");
+        let slow = self.slow.as_ref().filter(|_| plan.slow);
+        let hurry = |since| match slow {
+            Some(group) if since > LONG_ENOUGH => group.hurry(),
+            _ => Ok(()),
+        };
+        let ending = victim.watch(hurry).expect("a successor");
         self.tally.ended.store(deaths, Relaxed);
         self.seen.endings.push((plan.slow, ending));
         Some(())
@@ -165,9 +171,8 @@ impl<'a> Run<'a> {
     }
 
     /// Until the node has served a random number of further requests.
-    fn let_it_serve(&mut self, most: u64) {
-        let served = &self.tally.served;
-        let goal = served.load(Relaxed) + self.dice.random_range(1..most);
+    fn let_it_serve(&mut self, served: &AtomicU64, some: Range<u64>) {
+        let goal = served.load(Relaxed) + self.dice.random_range(some);
         until("progress after a kill", || served.load(Relaxed) >= goal);
     }
 }
