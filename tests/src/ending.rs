@@ -46,16 +46,15 @@ impl DrainLocks {
             let words: Vec<&str> = line.split_whitespace().collect();
             // Waiters have an arrow before the kind.
             matches!(words[..], [_, "FLOCK", _, _, holder, file, ..]
-                if holder == pid && names.iter().any(|name| name == file))
+                if holder == pid && names.iter().any(|name| file.ends_with(name)))
         }))
     }
 }
 
-/// How `/proc/locks` names a file.
+/// How the name of a file in `/proc/locks` ends. It begins with the device, which some filesystems
+/// show otherwise in `stat`.
 fn lock_name(path: &Path) -> io::Result<String> {
-    let file = std::fs::metadata(path)?;
-    let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
-    Ok(format!("{major:02x}:{minor:02x}:{}", file.ino()))
+    Ok(format!(":{}", std::fs::metadata(path)?.ino()))
 }
 
 /// A process that is stopped and about to be killed.

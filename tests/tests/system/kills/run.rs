@@ -4,8 +4,7 @@ use super::ROLES;
 use super::report::{AT_LEAST, Seen};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use system_tests::ending::{DrainLocks, Victim};
 use system_tests::real::{RealNode, state_of};
@@ -85,7 +84,7 @@ impl<'a> Run<'a> {
             let plan = self.plan(round);
             let begin = Instant::now();
             until("a death", || self.kill_one(&plan).is_some());
-            self.let_it_serve(&self.tally.served, 1..600);
+            self.let_it_serve();
             self.seen.slowest = self.seen.slowest.max(begin.elapsed());
         }
         self.seen
@@ -109,7 +108,7 @@ impl<'a> Run<'a> {
         let (pid, seats) = self.find(plan.role);
         if let Some(group) = self.slow.as_ref().filter(|_| plan.slow) {
             group.add(pid).ok()?;
-            self.let_it_serve(&self.tally.moved, PILING_UP..2 * PILING_UP);
+            self.let_it_pile_up();
         }
         let stopped = self.stop(pid, &seats, plan.aim)?;
         self.seen.count(windows::seen(&self.observed, &seats));
@@ -171,9 +170,21 @@ impl<'a> Run<'a> {
     }
 
     /// Until the node has served a random number of further requests.
-    fn let_it_serve(&mut self, served: &AtomicU64, some: Range<u64>) {
-        let goal = served.load(Relaxed) + self.dice.random_range(some);
+    fn let_it_serve(&mut self) {
+        let served = &self.tally.served;
+        let goal = served.load(Relaxed) + self.dice.random_range(1..600);
         until("progress after a kill", || served.load(Relaxed) >= goal);
+    }
+
+    /// Until the slow disk has done some reads and writes, or had time enough for them: it may be
+    /// amid that sync.
+    fn let_it_pile_up(&mut self) {
+        let moved = &self.tally.moved;
+        let goal = moved.load(Relaxed) + self.dice.random_range(PILING_UP..2 * PILING_UP);
+        let begin = Instant::now();
+        until("a pile on the slow disk", || {
+            moved.load(Relaxed) >= goal || begin.elapsed() > LONG_ENOUGH
+        });
     }
 }
 
