@@ -2,12 +2,15 @@
 //! limit on I/O), so that a killed process's operations land long after it is gone.
 //!
 //! What always holds: only what a process submits after it was added is delayed; its successor,
-//! which its supervisor starts outside of the group, is not. The group is gone when this is.
+//! which its supervisor starts outside of the group, is not. The group is gone when this is. Each
+//! kill has a group of its own: one whose limit was lifted and set again owes the kernel what it did
+//! in between, and then does nothing at all for half a minute.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The group of the slowed processes.
 pub struct SlowGroup {
@@ -15,17 +18,18 @@ pub struct SlowGroup {
     parent: PathBuf,
     unified: bool,
     disk: String,
-    per_second: u32,
 }
+
+/// Tells the groups of this process apart.
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 impl SlowGroup {
     /// A group whose processes read and write at most `per_second` times a second on the disk
-    /// that `folder` is on; it is named after the folder. Err: a sentence that says why this
-    /// machine can't.
+    /// that `folder` is on. Err: a sentence that says why this machine can't.
     pub fn new(folder: &Path, per_second: u32) -> Result<SlowGroup, String> {
         let disk = disk_of(folder)?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("archipelago-test{name}");
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let name = format!("archipelago-test-{pid}-{count}");
         let (parent, unified) = hierarchy().ok_or("no control groups with a limit on I/O")?;
         if unified {
             let file = parent.join("cgroup.subtree_control");
@@ -38,7 +42,6 @@ impl SlowGroup {
             parent,
             unified,
             disk,
-            per_second,
         };
         group
             .limit(Some(per_second))
@@ -69,7 +72,6 @@ impl SlowGroup {
 
     /// From now on what the process submits is delayed.
     pub fn add(&self, pid: i32) -> io::Result<()> {
-        self.limit(Some(self.per_second))?;
         fs::write(self.dir.join("cgroup.procs"), pid.to_string())
     }
 }

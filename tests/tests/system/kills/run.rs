@@ -54,7 +54,8 @@ pub(crate) struct Run<'a> {
     /// The seats of `ROLES`, in their order.
     seats: Vec<SeatNo>,
     locks: DrainLocks,
-    slow: Option<SlowGroup>,
+    /// Whether this machine can slow a disk.
+    slows: bool,
     seen: Seen,
 }
 
@@ -69,7 +70,7 @@ impl<'a> Run<'a> {
         Run {
             seats: ROLES.map(|role| seat_of(&observed, role)).to_vec(),
             locks: DrainLocks::new(run_dir, &ROLES[..2]),
-            slow: slow.ok(),
+            slows: slow.is_ok(),
             seen: Seen::default(),
             node,
             tally,
@@ -96,7 +97,7 @@ impl<'a> Run<'a> {
         let (aim, slow, roles) = match round % 6 {
             1 => (Some(Window::Claimed), false, &ROLES[2..]),
             4 => (Some(Window::NotYetFreed), false, &ROLES[2..]),
-            2 | 5 => (None, self.slow.is_some(), &ROLES[..2]),
+            2 | 5 => (None, self.slows, &ROLES[..2]),
             _ => (None, false, &ROLES[..]),
         };
         let role = roles[self.dice.random_range(0..roles.len())];
@@ -106,7 +107,9 @@ impl<'a> Run<'a> {
     /// `None`: the pid file still named a process that was dead already.
     fn kill_one(&mut self, plan: &Plan) -> Option<()> {
         let (pid, seats) = self.find(plan.role);
-        if let Some(group) = self.slow.as_ref().filter(|_| plan.slow) {
+        let new = || SlowGroup::new(self.node.dir(), SLOW).expect("a group like the first");
+        let slow = plan.slow.then(new);
+        if let Some(group) = &slow {
             group.add(pid).ok()?;
             self.let_it_pile_up();
         }
@@ -125,8 +128,7 @@ impl<'a> Run<'a> {
         // Before the kill, so that whatever its ring has is known to the verifiers as unanswered.
         let deaths = self.tally.deaths.fetch_add(1, Relaxed) + 1;
         stopped.kill().expect("a stopped process can be killed");
-        let slow = self.slow.as_ref().filter(|_| plan.slow);
-        let hurry = |since| match slow {
+        let hurry = |since| match &slow {
             Some(group) if since > LONG_ENOUGH => group.hurry(),
             _ => Ok(()),
         };
