@@ -46,16 +46,15 @@ impl DrainLocks {
             let words: Vec<&str> = line.split_whitespace().collect();
             // Waiters have an arrow before the kind.
             matches!(words[..], [_, "FLOCK", _, _, holder, file, ..]
-                if holder == pid && names.iter().any(|name| name == file))
+                if holder == pid && names.iter().any(|name| file.ends_with(name)))
         }))
     }
 }
 
-/// How `/proc/locks` names a file.
+/// How the name of a file in `/proc/locks` ends. It begins with the device, which some filesystems
+/// show otherwise in `stat`.
 fn lock_name(path: &Path) -> io::Result<String> {
-    let file = std::fs::metadata(path)?;
-    let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
-    Ok(format!("{major:02x}:{minor:02x}:{}", file.ino()))
+    Ok(format!(":{}", std::fs::metadata(path)?.ino()))
 }
 
 /// A process that is stopped and about to be killed.
@@ -103,8 +102,12 @@ impl<'a> Victim<'a> {
         self.locks.held_by(self.pid).unwrap_or(false)
     }
 
-    /// Watches, from its kill on, until its ring has ended and its successor has begun.
-    pub fn watch(self) -> io::Result<Ending> {
+    /// Watches, from its kill on, until its ring has ended and its successor has begun. `meanwhile`
+    /// is told at each look how long ago the kill was.
+    pub fn watch(
+        self,
+        mut meanwhile: impl FnMut(Duration) -> io::Result<()>,
+    ) -> io::Result<Ending> {
         let killed = Instant::now();
         let (mut outlived, mut late) = (false, false);
         let (mut ended, mut began) = (None, None);
@@ -133,6 +136,7 @@ impl<'a> Victim<'a> {
                 let what = format!("ring ended {ended:?}, successor began {began:?}");
                 return Err(io::Error::other(what));
             }
+            meanwhile(killed.elapsed())?;
             std::thread::sleep(LOOK);
         }
     }

@@ -2,25 +2,34 @@
 //! limit on I/O), so that a killed process's operations land long after it is gone.
 //!
 //! What always holds: only what a process submits after it was added is delayed; its successor,
-//! which its supervisor starts outside of the group, is not. The group is gone when this is.
+//! which its supervisor starts outside of the group, is not. The group is gone when this is. Each
+//! kill has a group of its own: one whose limit was lifted and set again owes the kernel what it did
+//! in between, and then does nothing at all for half a minute.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The group of the slowed processes.
 pub struct SlowGroup {
     dir: PathBuf,
     parent: PathBuf,
+    unified: bool,
+    disk: String,
 }
+
+/// Tells the groups of this process apart.
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 impl SlowGroup {
     /// A group whose processes read and write at most `per_second` times a second on the disk
-    /// that `path` is on. Err: a sentence that says why this machine can't.
-    pub fn new(path: &Path, per_second: u32) -> Result<SlowGroup, String> {
-        let disk = disk_of(path)?;
-        let name = format!("archipelago-test-{}", std::process::id());
+    /// that `folder` is on. Err: a sentence that says why this machine can't.
+    pub fn new(folder: &Path, per_second: u32) -> Result<SlowGroup, String> {
+        let disk = disk_of(folder)?;
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let name = format!("archipelago-test-{pid}-{count}");
         let (parent, unified) = hierarchy().ok_or("no control groups with a limit on I/O")?;
         if unified {
             let file = parent.join("cgroup.subtree_control");
@@ -28,21 +37,37 @@ impl SlowGroup {
         }
         let dir = parent.join(name);
         fs::create_dir(&dir).map_err(|why| format!("{}: {why}", dir.display()))?;
-        let group = SlowGroup { dir, parent };
-        let limits = if unified {
-            let both = format!("{disk} riops={per_second} wiops={per_second}");
-            vec![("io.max", both)]
-        } else {
-            let limit = format!("{disk} {per_second}");
-            vec![
-                ("blkio.throttle.read_iops_device", limit.clone()),
-                ("blkio.throttle.write_iops_device", limit),
-            ]
+        let group = SlowGroup {
+            dir,
+            parent,
+            unified,
+            disk,
         };
-        for (file, limit) in limits {
-            fs::write(group.dir.join(file), limit).map_err(|why| format!("{file}: {why}"))?;
-        }
+        group
+            .limit(Some(per_second))
+            .map_err(|why| why.to_string())?;
         Ok(group)
+    }
+
+    fn limit(&self, per_second: Option<u32>) -> io::Result<()> {
+        let disk = &self.disk;
+        if self.unified {
+            let most = per_second.map_or("max".into(), |n| n.to_string());
+            let both = format!("{disk} riops={most} wiops={most}");
+            return fs::write(self.dir.join("io.max"), both);
+        }
+        // There 0 is no limit.
+        let limit = format!("{disk} {}", per_second.unwrap_or(0));
+        for way in ["read", "write"] {
+            let file = format!("blkio.throttle.{way}_iops_device");
+            fs::write(self.dir.join(file), &limit)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything that is delayed go on at once.
+    pub fn hurry(&self) -> io::Result<()> {
+        self.limit(None)
     }
 
     /// From now on what the process submits is delayed.

@@ -25,6 +25,8 @@ pub const BLOCK: u64 = 4096;
 pub struct Tally {
     /// Requests that ended as they should.
     pub served: AtomicU64,
+    /// Reads and writes among them.
+    pub moved: AtomicU64,
     /// Requests that failed.
     pub errors: AtomicU64,
     /// Blocks that showed another stamp.

@@ -89,7 +89,7 @@ pub fn seen(observed: &Observed, seats: &[SeatNo]) -> BTreeSet<Window> {
 }
 
 /// How many operations the drivers of the seats have in the kernel.
-pub fn in_kernel(observed: &Observed, seats: &[SeatNo]) -> u64 {
+fn in_kernel(observed: &Observed, seats: &[SeatNo]) -> u64 {
     let members = seats
         .iter()
         .filter_map(|seat| observed.public.member(*seat));

@@ -51,6 +51,9 @@ impl Worker<'_> {
             return Err(format!("{load:?}: a request failed with errno {errno}"));
         }
         count(&self.tally.served);
+        if !matches!(asked, Asked::Question) {
+            count(&self.tally.moved);
+        }
         self.judge(asked, death, &bytes)
     }
 

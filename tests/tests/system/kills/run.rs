@@ -19,9 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a narrow window is tried for.
 const AIM: Duration = Duration::from_secs(10);
 /// Reads, and writes, that a slow disk does in a second.
-const SLOW: u32 = 200;
-/// Operations that a slow disk has when its driver is killed.
-const PILED_UP: u64 = 64;
+const SLOW: u32 = 150;
+/// After this the slow disk is slow no more: a sync of the whole filesystem, whoever wrote to it,
+/// would take minutes.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
+/// Reads and writes, at least, until all that is under way waits for the slow disk.
+const PILING_UP: u64 = 100;
 
 /// Waits for `what`, looking every now and then; it is an event of another process.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -51,7 +54,8 @@ pub(crate) struct Run<'a> {
     /// The seats of `ROLES`, in their order.
     seats: Vec<SeatNo>,
     locks: DrainLocks,
-    slow: Option<SlowGroup>,
+    /// Whether this machine can slow a disk.
+    slows: bool,
     seen: Seen,
 }
 
@@ -66,7 +70,7 @@ impl<'a> Run<'a> {
         Run {
             seats: ROLES.map(|role| seat_of(&observed, role)).to_vec(),
             locks: DrainLocks::new(run_dir, &ROLES[..2]),
-            slow: slow.ok(),
+            slows: slow.is_ok(),
             seen: Seen::default(),
             node,
             tally,
@@ -81,7 +85,7 @@ impl<'a> Run<'a> {
             let plan = self.plan(round);
             let begin = Instant::now();
             until("a death", || self.kill_one(&plan).is_some());
-            self.let_it_serve(600);
+            self.let_it_serve();
             self.seen.slowest = self.seen.slowest.max(begin.elapsed());
         }
         self.seen
@@ -93,7 +97,7 @@ impl<'a> Run<'a> {
         let (aim, slow, roles) = match round % 6 {
             1 => (Some(Window::Claimed), false, &ROLES[2..]),
             4 => (Some(Window::NotYetFreed), false, &ROLES[2..]),
-            2 | 5 => (None, self.slow.is_some(), &ROLES[..2]),
+            2 | 5 => (None, self.slows, &ROLES[..2]),
             _ => (None, false, &ROLES[..]),
         };
         let role = roles[self.dice.random_range(0..roles.len())];
@@ -103,12 +107,11 @@ impl<'a> Run<'a> {
     /// `None`: the pid file still named a process that was dead already.
     fn kill_one(&mut self, plan: &Plan) -> Option<()> {
         let (pid, seats) = self.find(plan.role);
-        if let Some(group) = self.slow.as_ref().filter(|_| plan.slow) {
+        let new = || SlowGroup::new(self.node.dir(), SLOW).expect("a group like the first");
+        let slow = plan.slow.then(new);
+        if let Some(group) = &slow {
             group.add(pid).ok()?;
-            until("a pile on the slow disk", || {
-                windows::in_kernel(&self.observed, &seats) >= PILED_UP
-            });
-            self.let_it_serve(200);
+            self.let_it_pile_up();
         }
         let stopped = self.stop(pid, &seats, plan.aim)?;
         self.seen.count(windows::seen(&self.observed, &seats));
@@ -125,7 +128,11 @@ impl<'a> Run<'a> {
         // Before the kill, so that whatever its ring has is known to the verifiers as unanswered.
         let deaths = self.tally.deaths.fetch_add(1, Relaxed) + 1;
         stopped.kill().expect("a stopped process can be killed");
-        let ending = victim.watch().expect("a successor");
+        let hurry = |since| match &slow {
+            Some(group) if since > LONG_ENOUGH => group.hurry(),
+            _ => Ok(()),
+        };
+        let ending = victim.watch(hurry).expect("a successor");
         self.tally.ended.store(deaths, Relaxed);
         self.seen.endings.push((plan.slow, ending));
         Some(())
@@ -165,10 +172,21 @@ impl<'a> Run<'a> {
     }
 
     /// Until the node has served a random number of further requests.
-    fn let_it_serve(&mut self, most: u64) {
+    fn let_it_serve(&mut self) {
         let served = &self.tally.served;
-        let goal = served.load(Relaxed) + self.dice.random_range(1..most);
+        let goal = served.load(Relaxed) + self.dice.random_range(1..600);
         until("progress after a kill", || served.load(Relaxed) >= goal);
+    }
+
+    /// Until the slow disk has done some reads and writes, or had time enough for them: it may be
+    /// amid that sync.
+    fn let_it_pile_up(&mut self) {
+        let moved = &self.tally.moved;
+        let goal = moved.load(Relaxed) + self.dice.random_range(PILING_UP..2 * PILING_UP);
+        let begin = Instant::now();
+        until("a pile on the slow disk", || {
+            moved.load(Relaxed) >= goal || begin.elapsed() > LONG_ENOUGH
+        });
     }
 }
 
