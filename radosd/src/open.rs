@@ -144,6 +144,10 @@ fn probe(
             pool: config.pool.clone(),
         }),
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::TIMEDOUT) => {
+            tracing::warn!(pool = config.pool, "the pool does not answer; going on");
+            Ok(())
+        }
         Err(source) => Err(OpenError::Rados {
             doing: format!("pool: {} does not take a write", config.pool),
             source,
