@@ -125,7 +125,6 @@ fn probe(
     });
     let found = loop {
         driver.turn();
-        reactor.turn().map_err(OpenError::Reactor)?;
         if let Some(found) = answer.take() {
             break found;
         }
@@ -135,7 +134,7 @@ fn probe(
             return Ok(());
         }
         reactor
-            .park(Some(until - now))
+            .turn_or_wait(Some(until - now))
             .map_err(OpenError::Reactor)?;
     };
     match found {

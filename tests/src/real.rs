@@ -1,7 +1,8 @@
 //! A real node: the programs themselves, started by `archipelago` in a folder of their own.
 
 use client::{Client, Ports};
-use config::{NodeConfig, SampleParams};
+use config::{NodeConfig, SampleParams, SampleRados};
+use rados_lab::Lab;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,16 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Where a node over this cluster has its objects.
+pub fn on(lab: &Lab) -> SampleRados {
+    SampleRados {
+        ceph_conf: lab.user_conf(),
+        cephx_id: rados_lab::USER.into(),
+        blocks: "blocks".into(),
+        maps: "maps".into(),
+    }
 }
 
 /// A node; ended when dropped, whatever happens.

@@ -165,6 +165,9 @@ impl Registry {
     pub(crate) fn settle(&self, addresses: &[String]) -> io::Result<()> {
         self.change(|record| {
             record.former.retain(|address| !addresses.contains(address));
+            record
+                .settled
+                .retain(|address| !addresses.contains(address));
             record.settled.extend_from_slice(addresses);
             let surplus = record.settled.len().saturating_sub(SETTLED_MAX);
             record.settled.drain(..surplus);

@@ -1,8 +1,7 @@
 //! Bad input and tired clusters: a sentence that names the setting, within seconds; no hang.
 
-use crate::rig::{Pool, config, lab, name, run_dir, write};
+use crate::rig::{Pool, config, go_on, lab, name, run_dir, stop, write};
 use driver::{Driver, Errno, Op, OpId};
-use nix::sys::signal::{Signal, kill};
 use rados_lab::{Lab, Options};
 use radosd::Config;
 use std::time::{Duration, Instant};
@@ -182,8 +181,8 @@ fn with_a_timeout_nothing_lands_late() {
     let mut pool = Pool::open(config.clone()).unwrap();
     pool.write("object", 0, b"before").unwrap();
     // It takes what is sent to it, and may serve it when it goes on.
-    let osd = nix::unistd::Pid::from_raw(lab.osd_pid(0).unwrap());
-    kill(osd, Signal::SIGSTOP).unwrap();
+    let osd = lab.osd_pid(0).unwrap();
+    stop(osd);
     assert_eq!(pool.read("object", 0, 6), Err(Errno::TIMEDOUT));
     pool.driver.submit(OpId(1), write("object", 0, b"late!!"));
     let mut done = Vec::new();
@@ -208,7 +207,7 @@ fn with_a_timeout_nothing_lands_late() {
         successor.reactor.turn_or_wait(Some(50_000_000)).unwrap();
     }
     assert!(done.is_empty(), "it may still land: {done:?}");
-    kill(osd, Signal::SIGCONT).unwrap();
+    go_on(osd);
     while done.is_empty() {
         successor.driver.poll(&mut done);
         successor.reactor.turn_or_wait(Some(50_000_000)).unwrap();

@@ -5,6 +5,7 @@
 //! printed and can be given by `ARCHIPELAGO_SEED`.
 
 use client::Hint;
+use config::SampleRados;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::{RngExt, SeedableRng};
@@ -115,8 +116,9 @@ fn let_it_serve(tally: &Tally, dice: &mut ChaCha8Rng) {
     });
 }
 
-fn rounds(shape: Option<&str>) {
-    let kills = number("ARCHIPELAGO_KILLS", 60);
+fn rounds(shape: Option<&str>, rados: Option<SampleRados>) {
+    // A death on RADOS costs a new map of the OSDs.
+    let kills = number("ARCHIPELAGO_KILLS", if rados.is_some() { 15 } else { 60 });
     let seed = number("ARCHIPELAGO_SEED", 1);
     println!("ARCHIPELAGO_SEED={seed} ARCHIPELAGO_KILLS={kills} shape {shape:?}");
     let target = system_tests::real::program("archipelago");
@@ -124,6 +126,7 @@ fn rounds(shape: Option<&str>) {
         params.process = shape.map(str::to_owned);
         params.nr_ops = 128;
         params.segment_size_mib = 256;
+        params.rados = rados;
     })
     .unwrap();
     let volume = |text: &str| Name::try_from(text).unwrap();
@@ -226,10 +229,33 @@ fn nothing_is_lost(node: &RealNode) {
 
 #[test]
 fn kills_of_a_node_in_one_process() {
-    rounds(Some("node"));
+    rounds(Some("node"), None);
 }
 
 #[test]
 fn kills_of_a_node_with_a_process_per_role() {
-    rounds(None);
+    rounds(None, None);
+}
+
+#[cfg(feature = "rados")]
+#[test]
+fn kills_of_a_node_on_rados_in_one_process() {
+    on_rados("kills_of_a_node_on_rados_in_one_process", Some("node"));
+}
+
+#[cfg(feature = "rados")]
+#[test]
+fn kills_of_a_node_on_rados_with_a_process_per_role() {
+    on_rados("kills_of_a_node_on_rados_with_a_process_per_role", None);
+}
+
+/// The same on a real cluster, where each dead blocker is cut off by its successor.
+#[cfg(feature = "rados")]
+fn on_rados(test: &str, shape: Option<&str>) {
+    if rados_lab::skip(test) {
+        return;
+    }
+    let options = rados_lab::Options::default();
+    let lab = rados_lab::Lab::start(&std::env::temp_dir(), options).unwrap();
+    rounds(shape, Some(system_tests::real::on(&lab)));
 }
