@@ -49,6 +49,10 @@ fn no_late_write_lands() {
 
         go_on(writer.pid());
         go_on(holder.pid());
+        while !writer.has_ended() {
+            let seen = content(&lab, "blocks", "object-0");
+            assert!(seen == ours, "a late write landed in round {round}");
+        }
         let why = writer.expect(" lost");
         assert!(why.contains("blocklisted this client"), "{why}");
         holder.kill();

@@ -72,6 +72,11 @@ impl Victim {
         self.child.id() as i32
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGKILL; returns when it is dead.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
