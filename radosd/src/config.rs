@@ -72,8 +72,8 @@ pub enum OpenError {
         /// `ceph_conf`.
         file: PathBuf,
     },
-    /// The monitors refuse the key.
-    #[error("cephx_id: the monitors refuse the key of {user} (keyring = {keyring})")]
+    /// The monitors refuse the key, or librados did not find it.
+    #[error("cephx_id: {user} is refused with the key in {keyring}, or has none there")]
     Refused {
         /// `client.ID`.
         user: String,

@@ -9,22 +9,21 @@ use crate::core::{Answer, Core};
 use crate::hash::reversed_hash;
 use crate::sys::Steps;
 use driver::{Buf, Detail, Errno, HashAlgorithm, Name, Reply, strip_zeros};
-use std::rc::Rc;
 
 impl Core {
     pub(crate) async fn hash(
-        self: Rc<Self>,
-        name: Name,
+        &self,
+        name: &Name,
         (offset, size): (u64, u64),
         algorithm: HashAlgorithm,
     ) -> Answer<Reply> {
         let _memory = self.copies.acquire().await;
         let bytes = if size == 0 {
-            self.stat(&name).await?;
+            self.stat(name).await?;
             Vec::new()
         } else {
             let buf = Buf::new(size as usize);
-            let (count, buf) = self.read_into(&name, buf, size as usize, offset).await;
+            let (count, buf) = self.read_into(name, buf, size as usize, offset).await;
             let mut bytes = buf.to_vec();
             bytes.truncate(count?);
             bytes
@@ -50,7 +49,7 @@ impl Core {
         })
     }
 
-    pub(crate) async fn list(self: Rc<Self>, cursor: u64, max: usize) -> Answer<Reply> {
+    pub(crate) async fn list(&self, cursor: u64, max: usize) -> Answer<Reply> {
         let Ok(from) = u32::try_from(cursor) else {
             // What stands behind the last object.
             return Ok(page(Vec::new(), usize::MAX));

@@ -37,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) copies: Rc<Semaphore>,
     /// What tasks have done.
     pub(crate) done: RefCell<Vec<Done>>,
+    /// When this driver was made, in nanoseconds.
+    pub(crate) born_ns: u64,
     /// Why this client serves no more.
     pub(crate) lost: RefCell<Option<String>>,
 }
@@ -61,20 +63,32 @@ impl Core {
             turns: Turns::default(),
             copies: Semaphore::new(COPIES),
             done: RefCell::default(),
+            born_ns: reactor.env.clock.now_ns(),
             lost: RefCell::default(),
         }
     }
 
-    /// The client was cut off: nothing is answered any more, because whoever comes in our place
-    /// will do it again.
+    /// The client was cut off: by itself, if it has noted why, else by somebody who has broken its
+    /// locks.
     pub(crate) fn cut_off(&self) {
-        let mut lost = self.lost.borrow_mut();
-        if lost.is_none() {
-            let addresses = self.client.addresses.join(" ");
-            let sentence = format!(
+        let addresses = self.client.addresses.join(" ");
+        self.lose(match self.locks.registry.first_failure() {
+            Some(key) => format!(
+                "the pool {} did not answer within rados_osd_op_timeout ({key}): this client \
+                 ({addresses}) was cut off, so that nothing of it lands late",
+                self.pool_name
+            ),
+            None => format!(
                 "the cluster has blocklisted this client ({addresses}): its locks were broken, so \
                  it serves no more"
-            );
+            ),
+        });
+    }
+
+    /// Nothing is answered any more, because whoever comes in our place will do it again.
+    fn lose(&self, sentence: String) {
+        let mut lost = self.lost.borrow_mut();
+        if lost.is_none() {
             tracing::error!("{sentence}");
             *lost = Some(sentence);
         }

@@ -15,7 +15,8 @@ use crate::config::OpenError;
 use crate::core::{Answer, CUT_OFF, Core, ObjectName, check};
 use crate::locks::Neighbours;
 use crate::table::Owner;
-use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply};
+use crate::timeouts;
+use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -42,8 +43,16 @@ pub struct Radosd {
 /// One hot operation in flight.
 struct Slot {
     id: OpId,
+    name: Name,
+    offset: u64,
     buf: Buf,
-    is_read: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write { tag: Tag, durable: bool },
 }
 
 impl Radosd {
@@ -76,79 +85,91 @@ impl Radosd {
     fn start(&mut self, id: OpId, op: Op) {
         self.bytes += bytes_of(&op);
         match op {
-            Op::Read { name, offset, buf } if !buf.is_empty() => {
-                self.start_hot(
-                    &name,
-                    offset,
-                    Slot {
-                        id,
-                        buf,
-                        is_read: true,
-                    },
-                );
-            }
+            Op::Read { name, offset, buf } if !buf.is_empty() => self.start_hot(Slot {
+                id,
+                name,
+                offset,
+                buf,
+                kind: Kind::Read,
+            }),
             Op::Write {
                 name,
                 offset,
                 buf,
+                tag,
                 fresh: false,
-                ..
-            } if !buf.is_empty() && self.core.locks.gate.is_open() => {
-                self.start_hot(
-                    &name,
-                    offset,
-                    Slot {
-                        id,
-                        buf,
-                        is_read: false,
-                    },
-                );
-            }
+                durable,
+            } if !buf.is_empty() && self.core.locks.gate.is_open() => self.start_hot(Slot {
+                id,
+                name,
+                offset,
+                buf,
+                kind: Kind::Write { tag, durable },
+            }),
             op => self.spawn(id, op),
         }
     }
 
-    fn start_hot(&mut self, name: &Name, offset: u64, slot: Slot) {
+    fn start_hot(&mut self, slot: Slot) {
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         let slot = self.slots[at].insert(slot);
-        let memory = (slot.buf.ptr(), slot.buf.len());
-        let name = ObjectName::new(name);
+        let (memory, offset) = ((slot.buf.ptr(), slot.buf.len()), slot.offset);
+        let name = ObjectName::new(&slot.name);
         let (name, pool) = (name.as_c_str(), &self.core.pool);
-        let started = self.core.table.start_hot(at, |token| match slot.is_read {
+        let started = self.core.table.start_hot(at, |token| match slot.kind {
             // SAFETY: the slot owns the buffer, and stays until the call back was taken.
-            true => unsafe { pool.read(name, memory, offset, token) },
+            Kind::Read => unsafe { pool.read(name, memory, offset, token) },
             // SAFETY: the slot owns the buffer.
-            false => unsafe { pool.write(name, (memory.0, memory.1), offset, token) },
+            Kind::Write { .. } => unsafe { pool.write(name, (memory.0, memory.1), offset, token) },
         });
         if let Err(errno) = started {
-            let done = self.finish_hot(at, Err(errno));
-            self.core.done.borrow_mut().extend(done);
+            self.finish_hot(at, Err(errno));
         }
     }
 
-    /// None: the client was cut off, and nothing is answered any more.
-    fn finish_hot(&mut self, at: usize, answer: Answer<u32>) -> Option<Done> {
-        let Slot { id, buf, is_read } = self.slots[at].take().expect("it was started");
+    fn finish_hot(&mut self, at: usize, answer: Answer<u32>) {
+        let slot = self.slots[at].take().expect("it was started");
         self.free.push(at);
-        let len = buf.len();
-        if let (true, Ok(count)) = (is_read, answer) {
-            buf.zero(count as usize..len);
+        let (id, len, buf) = (slot.id, slot.buf.len(), slot.buf);
+        match (slot.kind, answer) {
+            (Kind::Read, Ok(count)) => buf.zero(count as usize..len),
+            (Kind::Write { tag, durable }, Err(Errno::TIMEDOUT)) => {
+                let (name, offset) = (slot.name, slot.offset);
+                let again = Op::Write {
+                    name,
+                    offset,
+                    buf,
+                    tag,
+                    fresh: false,
+                    durable,
+                };
+                return self.spawn_timed_out(id, again);
+            }
+            _ => {}
         }
         let result = answer.map(|_| Reply::bytes(len as u64));
         let buf = Some(buf);
-        self.core.answered(Done { id, result, buf })
+        self.core.answer(Done { id, result, buf });
+    }
+
+    fn spawn_timed_out(&self, id: OpId, op: Op) {
+        let core = self.core.clone();
+        self.core.executor.spawn(async move {
+            let key = timeouts::key(&op).expect("a write changes something");
+            if core.gives_up(key).await {
+                core.serve(id, op).await;
+            }
+        });
     }
 
     fn spawn(&self, id: OpId, op: Op) {
         let core = self.core.clone();
-        self.core.executor.spawn(async move {
-            let (result, buf) = core.clone().execute(op).await;
-            let done = core.answered(Done { id, result, buf });
-            core.done.borrow_mut().extend(done);
-        });
+        self.core
+            .executor
+            .spawn(async move { core.serve(id, op).await });
     }
 
     /// Lets tasks go on whose calls have ended.
@@ -164,8 +185,7 @@ impl Radosd {
                 Event::Completed { token, result } => {
                     self.core.locks.waits.landed(token, result);
                     if let Owner::Hot(slot) = self.core.table.end(token, result) {
-                        let done = self.finish_hot(slot, check(result));
-                        self.core.done.borrow_mut().extend(done);
+                        self.finish_hot(slot, check(result));
                     }
                 }
                 Event::Notified { handle, notify } => self.core.notified(handle, notify),
@@ -189,12 +209,32 @@ impl Radosd {
 }
 
 impl Core {
-    /// What may be answered: everything, unless the client was cut off.
-    fn answered(&self, done: Done) -> Option<Done> {
+    /// Answers, unless the client was cut off.
+    pub(crate) fn answer(&self, done: Done) {
         if matches!(&done.result, Err(errno) if *errno == CUT_OFF) {
             self.cut_off();
         }
-        self.lost.borrow().is_none().then_some(done)
+        if self.lost.borrow().is_none() {
+            self.done.borrow_mut().push(done);
+        }
+    }
+
+    /// Does an operation to its end, as often as it takes.
+    async fn serve(self: Rc<Self>, id: OpId, mut op: Op) {
+        loop {
+            let result = self.execute(&mut op).await;
+            let key = match result {
+                Err(Errno::TIMEDOUT) => timeouts::key(&op),
+                _ => None,
+            };
+            let Some(key) = key else {
+                let buf = buf_of(op);
+                return self.answer(Done { id, result, buf });
+            };
+            if !self.gives_up(key).await {
+                return;
+            }
+        }
     }
 
     /// Nothing of this client is in flight any more.
@@ -215,14 +255,17 @@ impl Core {
         }
     }
 
-    async fn execute(self: Rc<Self>, op: Op) -> (Answer<Reply>, Option<Buf>) {
-        if changes_something(&op) {
+    /// Does an operation once; its memory is in it again afterwards.
+    async fn execute(self: &Rc<Self>, op: &mut Op) -> Answer<Reply> {
+        if changes_something(op) {
             self.locks.gate.pass().await;
         }
-        let answer = match op {
+        match op {
             Op::Read { name, offset, buf } => {
-                let (answer, buf) = self.read(&name, offset, buf).await;
-                return (answer, Some(buf));
+                let memory = std::mem::replace(buf, Buf::empty());
+                let (answer, memory) = self.read(name, *offset, memory).await;
+                *buf = memory;
+                answer
             }
             Op::Write {
                 name,
@@ -231,32 +274,33 @@ impl Core {
                 fresh,
                 ..
             } => {
-                let (answer, buf) = self.write(&name, offset, buf, fresh).await;
-                return (answer, Some(buf));
+                let memory = std::mem::replace(buf, Buf::empty());
+                let (answer, memory) = self.write(name, *offset, memory, *fresh).await;
+                *buf = memory;
+                answer
             }
             Op::Zeroes {
                 name, offset, len, ..
-            } => self.zeroes(&name, offset, len).await,
+            } => self.zeroes(name, *offset, *len).await,
             Op::Truncate {
                 name, size, fresh, ..
-            } => self.set_size(&name, size, fresh).await,
-            Op::Copy { src, dst, max, .. } => self.copy(*src, dst, max).await,
-            Op::Delete { name, .. } => self.delete(&name).await,
-            Op::Info { name } => self.info(&name).await,
+            } => self.set_size(name, *size, *fresh).await,
+            Op::Copy { src, dst, max, .. } => self.copy(src, dst, *max).await,
+            Op::Delete { name, .. } => self.delete(name).await,
+            Op::Info { name } => self.info(name).await,
             Op::Hash {
                 name,
                 offset,
                 size,
                 algorithm,
-            } => self.hash(name, (offset, size), algorithm).await,
-            Op::List { cursor, max } => self.list(cursor, max).await,
-            Op::Acquire { name } => self.acquire(&name).await,
-            Op::Release { name, force } => self.release(&name, force).await,
-            Op::LockInfo { name } => self.lock_info(&name).await,
+            } => self.hash(name, (*offset, *size), *algorithm).await,
+            Op::List { cursor, max } => self.list(*cursor, *max).await,
+            Op::Acquire { name } => self.acquire(name).await,
+            Op::Release { name, force } => self.release(name, *force).await,
+            Op::LockInfo { name } => self.lock_info(name).await,
             Op::Sync { .. } => self.still_let_in().await.map(|()| Reply::default()),
             Op::Forget { .. } => Ok(Reply::default()),
-        };
-        (answer, None)
+        }
     }
 }
 
@@ -264,13 +308,14 @@ impl Driver for Radosd {
     fn submit(&mut self, id: OpId, op: Op) {
         self.in_flight += 1;
         if let Err(errno) = check_range(&op) {
-            let result = Err(errno);
             self.bytes += bytes_of(&op);
-            let buf = match op {
-                Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
-                _ => None,
-            };
+            let (result, buf) = (Err(errno), buf_of(op));
             self.core.done.borrow_mut().push(Done { id, result, buf });
+            return;
+        }
+        if self.core.has_failed_before(&op) {
+            self.bytes += bytes_of(&op);
+            self.core.executor.spawn(self.core.clone().fail(id, op));
             return;
         }
         self.backlog.push_back((id, op));
@@ -373,6 +418,13 @@ fn bytes_of(op: &Op) -> usize {
     match op {
         Op::Read { buf, .. } | Op::Write { buf, .. } => buf.len(),
         _ => 0,
+    }
+}
+
+pub(crate) fn buf_of(op: Op) -> Option<Buf> {
+    match op {
+        Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
+        _ => None,
     }
 }
 

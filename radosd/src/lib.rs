@@ -13,6 +13,7 @@
 //! | `core` | what tasks share: calls as futures |
 //! | `shape`, `content` | creation, zeroes, truncate, copy, delete, info; hash, list |
 //! | `table`, `turns` | what is in flight; whose turn it is with an object |
+//! | `timeouts` | an OSD that does not answer, where `ceph.conf` sets a limit |
 //! | `completions` | from librados' threads to ours |
 //! | `client` | [the client instance](client::Client) that the roles of a process share |
 //! | `locks` | locks that fence |
@@ -35,6 +36,7 @@ mod open;
 mod shape;
 mod sys;
 mod table;
+mod timeouts;
 mod turns;
 
 pub use config::{Config, OpenError};

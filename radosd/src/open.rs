@@ -126,7 +126,6 @@ fn probe(
     });
     let found = loop {
         driver.turn();
-        reactor.turn().map_err(OpenError::Reactor)?;
         if let Some(found) = answer.take() {
             break found;
         }
@@ -136,7 +135,7 @@ fn probe(
             return Ok(());
         }
         reactor
-            .park(Some(until - now))
+            .turn_or_wait(Some(until - now))
             .map_err(OpenError::Reactor)?;
     };
     match found {
@@ -145,6 +144,10 @@ fn probe(
             pool: config.pool.clone(),
         }),
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::TIMEDOUT) => {
+            tracing::warn!(pool = config.pool, "the pool does not answer; going on");
+            Ok(())
+        }
         Err(source) => Err(OpenError::Rados {
             doing: format!("pool: {} does not take a write", config.pool),
             source,

@@ -8,7 +8,6 @@ use crate::core::{Answer, Core};
 use crate::sys::Steps;
 use driver::{Buf, Detail, Errno, Name, Reply};
 use std::ops::Range;
-use std::rc::Rc;
 
 /// What a copy moves at once, in bytes: a whole block of a volume.
 pub(crate) const PIECE: usize = 4 << 20;
@@ -94,33 +93,33 @@ impl Core {
 
     /// Up to a piece it is one read and one write that replaces the target; a larger object is
     /// moved piece by piece.
-    pub(crate) async fn copy(self: Rc<Self>, src: Name, dst: Name, max: u64) -> Answer<Reply> {
+    pub(crate) async fn copy(&self, src: &Name, dst: &Name, max: u64) -> Answer<Reply> {
         if src == dst {
-            let len = self.stat(&src).await?.min(max);
+            let len = self.stat(src).await?.min(max);
             return self
                 .set_size(&dst, len, false)
                 .await
                 .map(|_| Reply::bytes(len));
         }
         let _memory = self.copies.acquire().await;
-        let _turn = self.turns.take(&dst).await;
+        let _turn = self.turns.take(dst).await;
         if max == 0 {
-            self.stat(&src).await?;
-            self.apply(&dst, Steps::new().create(false).truncate(0))
+            self.stat(src).await?;
+            self.apply(dst, Steps::new().create(false).truncate(0))
                 .await?;
             return Ok(Reply::bytes(0));
         }
         let len = max.min(PIECE as u64) as usize;
-        let (count, mut buf) = self.read_into(&src, Buf::new(len), len, 0).await;
+        let (count, mut buf) = self.read_into(src, Buf::new(len), len, 0).await;
         let mut count = count?;
         let replace = Steps::new().create(false).truncate(0);
         let mut copied = count as u64;
-        self.put(&dst, replace, (&buf, count), 0).await?;
+        self.put(dst, replace, (&buf, count), 0).await?;
         while count == PIECE && copied < max {
             let len = (max - copied).min(PIECE as u64) as usize;
-            let (more, back) = self.read_into(&src, buf, len, copied).await;
+            let (more, back) = self.read_into(src, buf, len, copied).await;
             (count, buf) = (more?, back);
-            self.put(&dst, Steps::new(), (&buf, count), copied).await?;
+            self.put(dst, Steps::new(), (&buf, count), copied).await?;
             copied += count as u64;
         }
         Ok(Reply::bytes(copied))

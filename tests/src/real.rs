@@ -1,7 +1,8 @@
 //! A real node: the programs themselves, started by `archipelago` in a folder of their own.
 
 use client::{Client, Ports};
-use config::{NodeConfig, SampleParams};
+use config::{NodeConfig, SampleParams, SampleRados};
+use rados_lab::Lab;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,16 @@ pub fn program(name: &str) -> PathBuf {
 pub fn state_of(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Where a node over this cluster has its objects.
+pub fn on(lab: &Lab) -> SampleRados {
+    SampleRados {
+        ceph_conf: lab.user_conf(),
+        cephx_id: rados_lab::USER.into(),
+        blocks: "blocks".into(),
+        maps: "maps".into(),
+    }
 }
 
 /// A node; ended when dropped, whatever happens.

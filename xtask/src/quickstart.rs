@@ -14,6 +14,9 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use rados_lab::Lab;
+
+use crate::test::LIBRADOS;
 
 /// What `cargo xtask quickstart` may be told.
 #[derive(clap::Args)]
@@ -21,6 +24,9 @@ pub(crate) struct Options {
     /// Keep the node's folder, and print where it is
     #[arg(long)]
     keep: bool,
+    /// The same on RADOS: a Ceph cluster of its own, started and removed with the node
+    #[arg(long)]
+    rados: bool,
 }
 
 const NOBODY: u32 = 65534;
@@ -50,6 +56,8 @@ impl Drop for Folder {
 }
 
 struct Show {
+    // Ends before the folder goes, in which its disks are.
+    cluster: Option<Lab>,
     folder: Folder,
     unprivileged: bool,
     steps: Vec<(String, f64)>,
@@ -57,22 +65,21 @@ struct Show {
 
 /// Builds, and shows. Returns whether everything was as it should be.
 pub(crate) fn run(options: &Options) -> io::Result<bool> {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "vlmc",
-            "-p",
-            "archip-node",
-            "--bins",
-        ])
-        .status()?;
-    if !built.success() {
+    if let Some(package) = lacking(options) {
+        return Err(failed(format!(
+            "--rados needs the Debian package {package}: cargo xtask test --install installs it"
+        )));
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--release", "-p", "vlmc", "-p", "archip-node"]);
+    if options.rados {
+        build.args(["--features", "archip-node/rados"]);
+    }
+    if !build.arg("--bins").status()?.success() {
         return Ok(false);
     }
     let begin = Instant::now();
-    let mut show = Show::prepare(options.keep)?;
+    let mut show = Show::prepare(options)?;
     let outcome = show.main_job();
     // Ends the node also when a step failed.
     let stopped = show
@@ -87,12 +94,19 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     Ok(stopped.unwrap_or(false))
 }
 
+/// The package without which there is no RADOS here.
+fn lacking(options: &Options) -> Option<&'static str> {
+    let library = (!Path::new(LIBRADOS).exists()).then_some("librados-dev");
+    options.rados.then(|| library.or_else(rados_lab::missing))?
+}
+
 fn failed(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }
 
 impl Show {
-    fn prepare(keep: bool) -> io::Result<Show> {
+    fn prepare(options: &Options) -> io::Result<Show> {
+        let keep = options.keep;
         let path = std::env::temp_dir().join(format!("archipelago-{}", std::process::id()));
         fs::create_dir(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
@@ -112,6 +126,10 @@ impl Show {
             )?;
         }
         let show = Show {
+            cluster: options
+                .rados
+                .then(|| start_cluster(&folder.path))
+                .transpose()?,
             folder,
             unprivileged,
             steps: Vec::new(),
@@ -145,11 +163,11 @@ ROLES = blockerb blockerm mapperd vlmcd
         for (role, keys) in [
             (
                 "blockerb",
-                "type = file_blocker\nportno_start = 0\nportno_end = 0\narchip_dir = blocks",
+                &*self.blocker(0, "archip_dir = blocks", "blocks"),
             ),
             (
                 "blockerm",
-                "type = file_blocker\nportno_start = 2\nportno_end = 2\narchip_dir = maps\nlock_dir = locks",
+                &self.blocker(2, "archip_dir = maps\nlock_dir = locks", "maps"),
             ),
             (
                 "mapperd",
@@ -163,6 +181,19 @@ ROLES = blockerb blockerm mapperd vlmcd
             text += &format!("\n[{role}]\n{keys}\nnr_ops = 64\nprocess = node\n");
         }
         text
+    }
+
+    /// The keys of a blocker, over files or over a pool.
+    fn blocker(&self, port: u32, files: &str, pool: &str) -> String {
+        let storage = match &self.cluster {
+            None => format!("type = file_blocker\n{files}"),
+            Some(cluster) => format!(
+                "type = rados_blocker\npool = {pool}\ncephx_id = {}\nceph_conf = {}",
+                rados_lab::USER,
+                cluster.user_conf().display()
+            ),
+        };
+        format!("{storage}\nportno_start = {port}\nportno_end = {port}")
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
@@ -298,7 +329,12 @@ ROLES = blockerb blockerm mapperd vlmcd
     }
 
     fn sizes(&self) -> io::Result<()> {
-        println!("\nsizes on disk (three volumes of 10 GiB):");
+        println!("\nsizes of what is stored (three volumes of 10 GiB):");
+        if let Some(cluster) = &self.cluster {
+            let script = include_str!("pools.py");
+            print!("{}", cluster.python(script, &["blocks", "maps"], b"")?);
+            return Ok(());
+        }
         for dir in ["blocks", "maps"] {
             println!(
                 "  {dir:<8} {:>8.1} MiB",
@@ -314,6 +350,18 @@ ROLES = blockerb blockerm mapperd vlmcd
             println!("  {seconds:>6.2} s  {what}");
         }
     }
+}
+
+/// A monitor and three OSDs below `folder`.
+fn start_cluster(folder: &Path) -> io::Result<Lab> {
+    let begin = Instant::now();
+    let cluster = Lab::start(folder, rados_lab::Options::with_osds(3))?;
+    println!(
+        "\na Ceph cluster of one monitor and three OSDs (size 3, min_size 2) in {:.2} s: {}",
+        begin.elapsed().as_secs_f64(),
+        cluster.user_conf().display()
+    );
+    Ok(cluster)
 }
 
 fn text(path: &Path) -> String {

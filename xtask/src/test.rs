@@ -26,10 +26,10 @@ struct Step {
 }
 
 /// What RADOS needs to build; where it is, everything is built and tested with it.
-const LIBRADOS: &str = "/usr/include/rados/librados.h";
-const RADOS: &str = "archip-node/rados";
+pub(crate) const LIBRADOS: &str = "/usr/include/rados/librados.h";
+const RADOS: &str = "archip-node/rados,system-tests/rados";
 
-/// The features that this machine can build: `--features archip-node/rados`, or nothing.
+/// The features that this machine can build: `--features ...`, or nothing.
 pub(crate) fn features() -> Vec<&'static str> {
     match Path::new(LIBRADOS).exists() {
         true => vec!["--features", RADOS],

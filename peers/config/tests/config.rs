@@ -733,6 +733,36 @@ fn the_shipped_file_has_the_shipped_defaults() {
     assert_keys_commented_out_are_known(&folder, &text);
 }
 
+/// The same over RADOS: only where the objects are is another matter.
+#[test]
+fn the_shipped_rados_example_differs_in_its_blockers_alone() {
+    let folder = Folder::new();
+    let local = |text: &str| {
+        text.replace("/srv/archip/", "")
+            .replace("#LOG_DIR = /var/log/archipelago", "LOG_DIR = log")
+    };
+    let text = local(include_str!(
+        "../../../packaging/archipelago.conf.rados_example"
+    ));
+    let files = local(include_str!("../../../packaging/archipelago.conf"));
+    let (node, files) = (folder.parse(&text).unwrap(), folder.parse(&files).unwrap());
+    assert_eq!(node.warnings, []);
+    assert_eq!(node.xseg, files.xseg);
+    for (role, pool) in [
+        ("blockerb", Some("blocks")),
+        ("blockerm", Some("maps")),
+        ("vlmcd", None),
+    ] {
+        let (ours, theirs) = (node.role(role).unwrap(), files.role(role).unwrap());
+        assert_eq!(ours.ports, theirs.ports);
+        match &ours.kind {
+            RoleKind::RadosBlocker(rados) => assert_eq!(Some(&*rados.pool), pool),
+            kind => assert_eq!((kind, pool), (&theirs.kind, None)),
+        }
+    }
+    assert_eq!(node.processes().len(), 1);
+}
+
 /// With every `#key = value` taken in, nothing is unknown and nothing changes its meaning.
 fn assert_keys_commented_out_are_known(folder: &Folder, text: &str) {
     let lines = text.lines().map(|line| match line.strip_prefix('#') {

@@ -4,7 +4,7 @@
 //!   +-> completions -> inboxes -> drivers -> timers -> tasks --+
 //!   |                                                          | something happened
 //!   +----------------------------------------------------------+
-//!   |  nothing: stay awake a little (xseg::spin; docs/decisions/0012)
+//!   |  nothing: stay awake a little (xseg::spin; docs/decisions/0007)
 //!   |  still nothing: doze on every seat, then one wait for completions, bells, timers, signals
 //!   +----------------------------------------------------------+
 //! ```

@@ -7,7 +7,7 @@ fn main() -> std::io::Result<()> {
     let osds = std::env::args().nth(1).and_then(|n| n.parse().ok());
     let options = Options::with_osds(osds.unwrap_or(1));
     let lab = Lab::start(&std::env::temp_dir(), options)?;
-    println!("{}", lab.conf().display());
+    println!("{}", lab.user_conf().display());
     while std::io::stdin().read_line(&mut String::new())? > 0 {}
     Ok(())
 }

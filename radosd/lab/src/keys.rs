@@ -1,7 +1,9 @@
 //! Keyrings, made with `ceph-authtool` before the monitor exists, so that no key costs a round trip.
 
 use crate::{Options, USER};
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,17 +11,21 @@ use std::process::{Command, Stdio};
 pub const BLOCKLIST_CAPABILITY: &str =
     r#"allow r, allow command "osd blocklist" with blocklistop=add"#;
 
-/// `keyring` (admin and archip), `mon.keyring` (all of them), and one for each OSD.
+/// `keyring` (admin and archip), `archip.keyring` (only that, for any user of this machine),
+/// `mon.keyring` (all of them), and one for each OSD.
 pub(crate) fn make(dir: &Path, options: &Options) -> io::Result<()> {
     let all = dir.join("mon.keyring");
     let clients = dir.join("keyring");
+    let user_only = dir.join(USER_KEYRING);
     add(&all, "mon.", true, &[("mon", "allow *")])?;
     let admin = ["mon", "osd", "mgr", "mds"].map(|service| (service, "allow *"));
     add(&clients, "client.admin", true, &admin)?;
     let user = format!("client.{USER}");
     let osd = osd_capability(&options.pools);
     let mon = mon_capability(options.may_blocklist);
-    add(&clients, &user, false, &[("mon", mon), ("osd", &osd)])?;
+    add(&user_only, &user, true, &[("mon", mon), ("osd", &osd)])?;
+    std::fs::set_permissions(&user_only, Permissions::from_mode(0o644))?;
+    import(&clients, &user_only)?;
     import(&all, &clients)?;
     for id in 0..options.osds {
         let folder = dir.join(format!("osd.{id}"));
@@ -35,6 +41,9 @@ pub(crate) fn make(dir: &Path, options: &Options) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The keyring that holds nothing but the key of `client.archip`.
+pub(crate) const USER_KEYRING: &str = "archip.keyring";
 
 pub(crate) fn mon_capability(may_blocklist: bool) -> &'static str {
     match may_blocklist {

@@ -29,8 +29,10 @@ mod tools;
 
 use daemon::Daemon;
 use keeper::Keeper;
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -117,8 +119,19 @@ impl Lab {
         let keeper = Keeper::start(dir.path())?;
         let fsid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
         let fsid = fsid.trim();
+        // Whoever may look into `parent` may use the cluster as `client.archip`.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
         let conf = settings::text(dir.path(), address, fsid, &options);
+        let user_conf = conf.replace(
+            &format!("keyring = {}/keyring\n", dir.path().display()),
+            &format!(
+                "keyring = {}/{}\n",
+                dir.path().display(),
+                keys::USER_KEYRING
+            ),
+        );
         std::fs::write(dir.path().join("ceph.conf"), conf)?;
+        std::fs::write(dir.path().join("archip.conf"), user_conf)?;
         let mut lab = Lab {
             mon: Daemon::new(dir.path(), "mon.a"),
             osds: (0..options.osds)
@@ -215,6 +228,11 @@ impl Lab {
     /// Its `ceph.conf`, which names a keyring with the keys of `client.admin` and `client.archip`.
     pub fn conf(&self) -> PathBuf {
         self.path("ceph.conf")
+    }
+
+    /// The same with the key of `client.archip` alone, readable by every user of this machine.
+    pub fn user_conf(&self) -> PathBuf {
+        self.path("archip.conf")
     }
 
     /// The loopback address of its daemons.

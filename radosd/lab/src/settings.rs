@@ -80,6 +80,7 @@ osd_scrub_load_threshold = 0
 admin_socket =
 objecter_tick_interval = 0.25
 objecter_timeout = 0.5
+rados_osd_op_timeout = 0
 log_to_file = false
 "
     )

@@ -95,7 +95,7 @@ impl Locks {
     }
 
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
-    fn note(&self, change: impl FnOnce(&mut Record)) {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
         if let Err(why) = self.registry.change(change) {
             let file = self.registry.file().display();
             tracing::error!(%file, %why, "cannot be written");

@@ -44,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) held: Vec<HeldName>,
     /// The addresses that all of its locks name.
     pub(crate) listed: Vec<String>,
+    /// Changes that its successor is to answer with ETIMEDOUT ([`crate::timeouts`]).
+    pub(crate) failed: Vec<String>,
 }
 
 /// A volume's name as text: each byte is the character of that number, so that every name has a
@@ -86,6 +88,7 @@ impl Registry {
                 settled: old.settled,
                 locks: old.locks,
                 held: old.held,
+                failed: old.failed,
                 ..fresh
             }),
         };
@@ -126,6 +129,29 @@ impl Registry {
         record.held.iter().filter_map(HeldName::name).collect()
     }
 
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.record.borrow().failed.is_empty()
+    }
+
+    pub(crate) fn first_failure(&self) -> Option<String> {
+        self.record.borrow().failed.first().cloned()
+    }
+
+    /// Takes one failure that a predecessor noted.
+    pub(crate) fn take_failure(&self, key: &str) -> bool {
+        let at = self
+            .record
+            .borrow()
+            .failed
+            .iter()
+            .position(|its| its == key);
+        let Some(at) = at else { return false };
+        self.record.borrow_mut().failed.remove(at);
+        // Should it stand there once more, it fails once more.
+        let _ = self.save();
+        true
+    }
+
     pub(crate) fn has_locks(&self) -> bool {
         self.record.borrow().locks
     }
@@ -139,6 +165,9 @@ impl Registry {
     pub(crate) fn settle(&self, addresses: &[String]) -> io::Result<()> {
         self.change(|record| {
             record.former.retain(|address| !addresses.contains(address));
+            record
+                .settled
+                .retain(|address| !addresses.contains(address));
             record.settled.extend_from_slice(addresses);
             let surplus = record.settled.len().saturating_sub(SETTLED_MAX);
             record.settled.drain(..surplus);

@@ -1,9 +1,8 @@
 //! Breaking a lock: nothing of its holder, nor of any other client of its node, lands afterwards.
 
-use crate::rig::{Pool, blocklisted, config, lab, name, run_dir, write};
+use crate::rig::{Pool, blocklisted, config, go_on, lab, name, run_dir, stop, write};
 use crate::victim::{BYTES, OBJECTS, Victim};
 use driver::{Detail, Driver, Errno, Op};
-use nix::sys::signal::Signal;
 use rados_lab::{Lab, Options};
 use std::time::{Duration, Instant};
 
@@ -30,8 +29,8 @@ fn no_late_write_lands() {
         let theirs_blocks = config(&lab, "blocks", "there", there.path());
         let mut writer = Victim::write(&theirs_blocks);
         let holder = Victim::hold(&theirs_maps, "volume");
-        writer.signal(Signal::SIGSTOP);
-        holder.signal(Signal::SIGSTOP);
+        stop(writer.pid());
+        stop(holder.pid());
 
         let begin = Instant::now();
         let volume = name("volume");
@@ -48,8 +47,12 @@ fn no_late_write_lands() {
         let done = blocks.ask_all(writes.collect());
         assert!(done.iter().all(|done| done.result.is_ok()), "{done:?}");
 
-        writer.signal(Signal::SIGCONT);
-        holder.signal(Signal::SIGCONT);
+        go_on(writer.pid());
+        go_on(holder.pid());
+        while !writer.has_ended() {
+            let seen = content(&lab, "blocks", "object-0");
+            assert!(seen == ours, "a late write landed in round {round}");
+        }
         let why = writer.expect(" lost");
         assert!(why.contains("blocklisted this client"), "{why}");
         holder.kill();

@@ -1,6 +1,8 @@
 //! A cluster, and drivers over it.
 
 use driver::{Buf, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rados_lab::{Lab, Options};
 use radosd::{Config, OpenError, Radosd};
 use reactor::Reactor;
@@ -18,7 +20,7 @@ pub(crate) fn config(lab: &Lab, pool: &str, owner: &str, run_dir: &Path) -> Conf
     Config {
         pool: pool.into(),
         cephx_id: Some(rados_lab::USER.into()),
-        ceph_conf: lab.conf(),
+        ceph_conf: lab.user_conf(),
         owner: owner.into(),
         role: format!("blocker-{pool}"),
         run_dir: run_dir.into(),
@@ -113,4 +115,23 @@ pub(crate) fn blocklisted(lab: &Lab) -> Vec<String> {
         .collect();
     addresses.sort();
     addresses
+}
+
+/// Stops a process; returns when every thread of it has stopped.
+pub(crate) fn stop(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let has_stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    while !tasks().flatten().all(has_stopped) {
+        std::thread::yield_now();
+    }
+}
+
+/// Lets a stopped process go on.
+pub(crate) fn go_on(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Bad input and tired clusters: a sentence that names the setting, within seconds; no hang.
 
-use crate::rig::{Pool, config, lab, name, run_dir, write};
+use crate::rig::{Pool, config, go_on, lab, name, run_dir, stop, write};
 use driver::{Driver, Errno, Op, OpId};
 use rados_lab::{Lab, Options};
 use radosd::Config;
@@ -164,4 +164,58 @@ fn an_osd_that_is_away_is_waited_for() {
     }
     assert!(done.iter().all(|done| done.result.is_ok()), "{done:?}");
     assert_eq!(pool.read("object", 0, 80).unwrap(), b"wait".repeat(20));
+}
+
+/// With a limit set a read is answered with an error at once; a change only after its client was
+/// cut off, by its successor, when the OSD knows that; and it never lands after its answer.
+#[test]
+fn with_a_timeout_nothing_lands_late() {
+    if rados_lab::skip("with_a_timeout_nothing_lands_late") {
+        return;
+    }
+    let lab = lab(Options::default());
+    let here = run_dir();
+    let conf = varied(&lab, "rados_osd_op_timeout = 0", "rados_osd_op_timeout = 2");
+    let mut config = config(&lab, "blocks", "here", here.path());
+    config.ceph_conf = conf;
+    let mut pool = Pool::open(config.clone()).unwrap();
+    pool.write("object", 0, b"before").unwrap();
+    // It takes what is sent to it, and may serve it when it goes on.
+    let osd = lab.osd_pid(0).unwrap();
+    stop(osd);
+    assert_eq!(pool.read("object", 0, 6), Err(Errno::TIMEDOUT));
+    pool.driver.submit(OpId(1), write("object", 0, b"late!!"));
+    let mut done = Vec::new();
+    while pool.driver.lost().is_none() {
+        pool.driver.poll(&mut done);
+        pool.reactor.turn_or_wait(Some(100_000_000)).unwrap();
+    }
+    assert!(done.is_empty(), "it may still land: {done:?}");
+    let why = pool.driver.lost().unwrap();
+    assert!(
+        why.contains("the pool blocks did not answer within rados_osd_op_timeout"),
+        "{why}"
+    );
+    drop(pool);
+
+    let mut successor = Pool::open(config.clone()).unwrap();
+    successor
+        .driver
+        .submit(OpId(2), write("object", 0, b"late!!"));
+    for _ in 0..20 {
+        successor.driver.poll(&mut done);
+        successor.reactor.turn_or_wait(Some(50_000_000)).unwrap();
+    }
+    assert!(done.is_empty(), "it may still land: {done:?}");
+    go_on(osd);
+    while done.is_empty() {
+        successor.driver.poll(&mut done);
+        successor.reactor.turn_or_wait(Some(50_000_000)).unwrap();
+    }
+    let failed = done.remove(0);
+    assert_eq!(failed.result.unwrap_err(), Errno::TIMEDOUT);
+    assert_eq!(failed.buf.unwrap().to_vec(), b"late!!");
+    successor.write("object", 0, b"after.").unwrap();
+    lab.wait_usable().unwrap();
+    assert_eq!(successor.read("object", 0, 6).unwrap(), b"after.");
 }
