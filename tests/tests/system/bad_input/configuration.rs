@@ -5,12 +5,13 @@ use super::{program, text};
 use config::SampleParams;
 use std::process::Command;
 
-/// What stands in the sample, what stands there instead, and what is said; `HERE` is the folder.
+/// What stands in the sample, what stands there instead, and what is said; `HERE` is the folder,
+/// and `LINE` that of the key at fault in what stands there instead.
 const FAULTS: &[(&str, &str, &str)] = &[
     (
         "portno_start = 2\nportno_end = 2\n",
         "portno_start = 1\nportno_end = 2\n",
-        ":42: [blockerm] portno_start: Port range conflict: (1, 2) conflicts with (1, 1)",
+        ":LINE: [blockerm] portno_start: Port range conflict: (1, 2) conflicts with (1, 1)",
     ),
     (
         "portno_start = 3\n",
@@ -20,22 +21,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "portno_end = 7",
         "portno_end = 128",
-        ":64: [vlmcd] portno_end: Portno 128 out of range",
+        ":LINE: [vlmcd] portno_end: Portno 128 out of range",
     ),
     (
         "portno_start = 4\nportno_end = 7",
         "portno_start = 64\nportno_end = 64",
-        ":64: [vlmcd] portno_end: port 64 is not static: it must be below SEGMENT_DYNPORTS (64)",
+        ":LINE: [vlmcd] portno_end: port 64 is not static: it must be below SEGMENT_DYNPORTS (64)",
     ),
     (
         "blockerm_port = 2",
         "blockerm_port = 9",
-        ":56: [mapperd] blockerm_port: port 9 belongs to no role, but must be that of a blocker",
+        ":LINE: [mapperd] blockerm_port: port 9 belongs to no role, but must be that of a blocker",
     ),
     (
         "type = mapperd",
         "type = mapper",
-        ":52: [mapperd] type: mapper is not a valid role",
+        ":LINE: [mapperd] type: mapper is not a valid role",
     ),
     (
         "type = vlmcd\n",
@@ -45,7 +46,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "archip_dir = maps",
         "archip_dir = nowhere",
-        ":44: [blockerm] archip_dir: blockerm: Archip dir invalid: no directory HERE/nowhere",
+        ":LINE: [blockerm] archip_dir: blockerm: Archip dir invalid: no directory HERE/nowhere",
     ),
     (
         "archip_dir = maps\n",
@@ -65,9 +66,23 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "[XSEG]",
         "[XSEG",
-        ":14: Found opening bracket for section name but no closing bracket",
+        ":LINE: Found opening bracket for section name but no closing bracket",
     ),
 ];
+
+/// The line, counted from one, of the key that `sentence` names in `to`, which stands in `sample` in
+/// the place of `from`.
+fn line_at_fault(sample: &str, (from, to): (&str, &str), sentence: &str) -> usize {
+    let before = sample.split_once(from).expect("it is in the sample").0;
+    let key = sentence
+        .split("] ")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next());
+    let below = to
+        .lines()
+        .position(|line| key.is_some_and(|key| line.starts_with(key)));
+    before.matches('\n').count() + below.unwrap_or(0) + 1
+}
 
 #[test]
 fn the_programs_name_file_section_and_key() {
@@ -75,9 +90,11 @@ fn the_programs_name_file_section_and_key() {
         let dir = tempfile::tempdir().unwrap();
         let file = SampleParams::new(dir.path()).write().unwrap();
         let sample = std::fs::read_to_string(&file).unwrap();
-        assert!(sample.contains(from), "{from}");
+        let line = line_at_fault(&sample, (from, to), sentence);
         std::fs::write(&file, sample.replacen(from, to, 1)).unwrap();
-        let sentence = sentence.replace("HERE", dir.path().to_str().unwrap());
+        let sentence = sentence
+            .replace("LINE", &line.to_string())
+            .replace("HERE", dir.path().to_str().unwrap());
         for (tool, arguments) in [
             ("archipelago", &["start"][..]),
             ("archipelago", &["stop"]),
