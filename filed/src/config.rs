@@ -79,14 +79,6 @@ pub enum OpenError {
         /// The id that was expected.
         expected: String,
     },
-    /// The directory for notes of locks cannot be had.
-    #[error("cannot make the directory {}", dir.display())]
-    Notes {
-        /// `RUN_DIR/ROLE.held`.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The owner's text cannot stand in a lock file's name.
     #[error("unique_str must have 1 to 100 bytes, none of them '/' or NUL")]
     Owner,

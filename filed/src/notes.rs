@@ -11,7 +11,6 @@
 use driver::Name;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -23,13 +22,10 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// Notes in `dir`, made when missing, of this `boot` of the host.
-    pub(crate) fn new(dir: Option<PathBuf>, boot: &str) -> io::Result<Notes> {
-        if let Some(dir) = &dir {
-            fs::create_dir_all(dir)?;
-        }
+    /// Notes in `dir`, which is made for the first of them, of this `boot` of the host.
+    pub(crate) fn new(dir: Option<PathBuf>, boot: &str) -> Notes {
         let boot = boot.to_owned();
-        Ok(Notes { dir, boot })
+        Notes { dir, boot }
     }
 
     fn path(&self, name: &Name) -> Option<PathBuf> {
@@ -44,8 +40,10 @@ impl Notes {
 
     /// The lock was taken.
     pub(crate) fn add(&self, name: &Name) {
-        let Some(path) = self.path(name) else { return };
-        if let Err(why) = fs::write(&path, &self.boot) {
+        let Some(dir) = &self.dir else { return };
+        let path = dir.join(OsStr::from_bytes(name));
+        let noted = fs::create_dir_all(dir).and_then(|()| fs::write(&path, &self.boot));
+        if let Err(why) = noted {
             tracing::warn!(%why, note = %path.display(), "a lock is not noted");
         }
     }
@@ -66,7 +64,7 @@ mod tests {
     #[test]
     fn a_note_lasts_until_it_is_removed_or_the_host_starts_again() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |boot| Notes::new(Some(dir.path().join("held")), boot).unwrap();
+        let of = |boot| Notes::new(Some(dir.path().join("held")), boot);
         let name = Name::try_from("volume").unwrap();
         let notes = of("one");
         assert!(!notes.has(&name));
@@ -75,7 +73,7 @@ mod tests {
         assert!(!of("two").has(&name));
         notes.remove(&name);
         assert!(!notes.has(&name));
-        let none = Notes::new(None, "one").unwrap();
+        let none = Notes::new(None, "one");
         none.add(&name);
         assert!(!none.has(&name));
     }

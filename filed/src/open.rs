@@ -87,10 +87,7 @@ fn locks(config: &Config, block: u64) -> Result<Locks, OpenError> {
         OpenError::Dir { dir, source }
     })?;
     let boot = &registration.0.process.boot;
-    let notes = Notes::new(config.held_dir.clone(), boot).map_err(|source| {
-        let dir = config.held_dir.clone().unwrap_or_default();
-        OpenError::Notes { dir, source }
-    })?;
+    let notes = Notes::new(config.held_dir.clone(), boot);
     Ok(Locks {
         dir,
         flat: config.lock_dir.is_some(),
