@@ -3,9 +3,11 @@
 //! What goes through the page cache is a copy of a few kilobytes in memory: 1 us. io_uring makes
 //! it where it is submitted if the filesystem can promise not to block; for writes ext4 can't, and
 //! tmpfs can't at all, and then every transfer goes to a thread of the kernel's and back, which
-//! costs five to ten times the copy. So these are made here, by the thread that serves.
+//! costs five to ten times the copy. So these are made here, by the thread that serves. Reads that
+//! the filesystem does promise for are made here too: they save the way through the ring, and one
+//! that would block says so at once and goes to the ring.
 //!
-//! The promise is missing for a reason: now and then such a call does block, for a journal that
+//! Where the promise is missing, that is for a reason: now and then such a call does block, for a journal that
 //! commits, or a writer that is held back until the disk has caught up. What holds:
 //! - a call that took longer than [`SLOW_NS`] makes the next few *watched*: was the thread asleep
 //!   in the call, or was only its core given to somebody else? The first that was asleep so long is
@@ -38,13 +40,22 @@ const PAUSE_NS_MAX: u64 = 1_000_000_000;
 /// Which transfers of a directory are made on the spot, and whether now.
 #[derive(Debug, Default)]
 pub(crate) struct Spot {
-    reads: bool,
+    reads: Option<Reads>,
     writes: bool,
     /// Calls that are still to be watched.
     watch: Cell<u32>,
     /// No call before this time, ns.
     paused_until: Cell<u64>,
     pause_ns: Cell<u64>,
+}
+
+/// How a read is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reads {
+    /// It never blocks: EAGAIN says that it would.
+    Promised,
+    /// It may block, as a write may.
+    Plain,
 }
 
 /// A direction.
@@ -62,7 +73,7 @@ impl Spot {
             return Spot::default();
         }
         Spot {
-            reads: !ring_reads_on_the_spot(root),
+            reads: Some(how_to_read(root)),
             writes: true,
             ..Spot::default()
         }
@@ -71,10 +82,12 @@ impl Spot {
     /// Whether `len` bytes go this way now.
     pub(crate) fn takes(&self, way: Way, len: usize, clock: &dyn Clock) -> bool {
         let wanted = match way {
-            Way::Read => self.reads,
+            Way::Read => self.reads.is_some(),
             Way::Write => self.writes,
         };
-        wanted && len <= LARGEST && clock.now_ns() >= self.paused_until.get()
+        let never_blocks = way == Way::Read && self.reads == Some(Reads::Promised);
+        let now = || never_blocks || clock.now_ns() >= self.paused_until.get();
+        wanted && len <= LARGEST && now()
     }
 
     /// Transfers `buf[done..]` from or to `file` at `offset`, in one call. Returns how many bytes
@@ -89,6 +102,9 @@ impl Spot {
     ) -> io::Result<usize> {
         assert!(done <= buf.len(), "what is left lies in the buffer");
         let (fd, len, offset) = (file.as_raw_fd(), buf.len() - done, offset as libc::off_t);
+        if way == Way::Read && self.reads == Some(Reads::Promised) {
+            return read_if_it_is_there(file, (buf, done), offset);
+        }
         let sleeps = self.is_watched().then(sleeps_of_this_thread);
         let begin = clock.now_ns();
         // SAFETY: `done` is at most the buffer's length (asserted), and the buffer's memory may be
@@ -147,20 +163,32 @@ fn is_of_this_host(root: &OwnedFd) -> bool {
     nix::sys::statfs::fstatfs(root).is_ok_and(|stat| known.contains(&stat.filesystem_type().0))
 }
 
-/// Whether a read of what is in the page cache can be asked not to block here, which is what the
-/// ring does first.
-fn ring_reads_on_the_spot(root: &OwnedFd) -> bool {
-    let Some(probe) = write_probe(root) else {
-        return true;
-    };
-    let mut byte = 0_u8;
+/// Whether a read of what is in the page cache can be asked not to block here.
+fn how_to_read(root: &OwnedFd) -> Reads {
+    let byte = Buf::new(1);
+    let read = write_probe(root).map(|probe| read_if_it_is_there(&probe, (&byte, 0), 0));
+    match read {
+        Some(Err(why)) if why.raw_os_error() == Some(libc::EOPNOTSUPP) => Reads::Plain,
+        _ => Reads::Promised,
+    }
+}
+
+/// EAGAIN: not all of it is in the page cache.
+fn read_if_it_is_there(
+    file: &OwnedFd,
+    (buf, done): (&Buf, usize),
+    offset: libc::off_t,
+) -> io::Result<usize> {
+    assert!(done <= buf.len(), "what is left lies in the buffer");
     let piece = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        // SAFETY: `done` is at most the buffer's length (asserted), so this stays inside it.
+        iov_base: unsafe { buf.ptr().add(done) }.cast(),
+        iov_len: buf.len() - done,
     };
-    // SAFETY: one piece of one byte, both alive until after the call.
-    let result = unsafe { libc::preadv2(probe.as_raw_fd(), &piece, 1, 0, libc::RWF_NOWAIT) };
-    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EOPNOTSUPP)
+    // SAFETY: the piece lies in the buffer's memory, which may be written as long as `buf` is
+    // borrowed (buf.rs, rule 1); the list of pieces lives until after the call.
+    let result = unsafe { libc::preadv2(file.as_raw_fd(), &piece, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
@@ -171,7 +199,7 @@ mod tests {
 
     fn spot() -> Spot {
         Spot {
-            reads: true,
+            reads: Some(Reads::Plain),
             writes: true,
             ..Spot::default()
         }
@@ -247,8 +275,18 @@ mod tests {
         let written = spot().transfer(Way::Write, &file, (&buf, 2), 10, (&clock, true));
         assert_eq!(written.unwrap(), 4);
         let back = Buf::new(8);
-        let read = spot().transfer(Way::Read, &file, (&back, 0), 9, (&clock, true));
-        assert_eq!(read.unwrap(), 5);
-        assert_eq!(back.to_vec(), b"\0cdef\0\0\0");
+        for reads in [Reads::Plain, Reads::Promised] {
+            let spot = Spot {
+                reads: Some(reads),
+                ..spot()
+            };
+            back.zero(0..8);
+            match spot.transfer(Way::Read, &file, (&back, 0), 9, (&clock, true)) {
+                // This filesystem promises nothing.
+                Err(why) if why.raw_os_error() == Some(libc::EOPNOTSUPP) => continue,
+                read => assert_eq!(read.unwrap(), 5),
+            }
+            assert_eq!(back.to_vec(), b"\0cdef\0\0\0");
+        }
     }
 }
