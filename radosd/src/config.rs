@@ -18,6 +18,8 @@ pub struct Config {
     pub role: String,
     /// Where the clients of a node know each other from.
     pub run_dir: PathBuf,
+    /// The tag that operations of a volume carry, by its name.
+    pub tag_of: fn(&[u8]) -> u32,
     /// The pool's identity (see [`Radosd::id`](crate::Radosd::id)), when this node has served it
     /// before: another is refused, because a pool that was made again has no objects.
     pub expected_id: Option<String>,

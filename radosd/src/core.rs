@@ -1,6 +1,7 @@
 //! What the driver and its tasks share: single calls of librados as futures.
 
 use crate::client::Client;
+use crate::config::Config;
 use crate::locks::Locks;
 use crate::sys::{Completion, Pool, Steps};
 use crate::table::Table;
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) pool: Arc<Pool>,
     pub(crate) client: Arc<Client>,
     pub(crate) pool_name: String,
+    /// The tag of a volume.
+    pub(crate) tag_of: fn(&[u8]) -> u32,
     pub(crate) table: Table,
     pub(crate) executor: Executor,
     pub(crate) offload: Offload,
@@ -46,14 +49,16 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         pool: Arc<Pool>,
-        (client, pool_name): (Arc<Client>, &str),
+        client: Arc<Client>,
+        config: &Config,
         locks: Locks,
         reactor: &reactor::Reactor,
     ) -> Core {
         Core {
             pool,
             client,
-            pool_name: pool_name.to_owned(),
+            pool_name: config.pool.clone(),
+            tag_of: config.tag_of,
             table: Table::default(),
             executor: reactor.executor.clone(),
             offload: reactor.offload.clone(),
@@ -100,7 +105,11 @@ impl Core {
         call: impl FnOnce(u64) -> Answer<Completion>,
     ) -> (Answer<u32>, K) {
         let (result, keep) = self.table.start(keep, call).await;
-        (check(result), keep)
+        let answer = check(result);
+        if answer == Err(CUT_OFF) {
+            self.cut_off();
+        }
+        (answer, keep)
     }
 
     /// The size of an object.

@@ -99,7 +99,7 @@ impl Radosd {
                 tag,
                 fresh: false,
                 durable,
-            } if !buf.is_empty() && self.core.locks.gate.is_open() => self.start_hot(Slot {
+            } if !buf.is_empty() && self.may_write_at_once() => self.start_hot(Slot {
                 id,
                 name,
                 offset,
@@ -108,6 +108,12 @@ impl Radosd {
             }),
             op => self.spawn(id, op),
         }
+    }
+
+    /// Whether no change has to wait, or be looked at, before it is sent.
+    fn may_write_at_once(&self) -> bool {
+        let gate = &self.core.locks.gate;
+        gate.is_open() && !gate.has_lost()
     }
 
     fn start_hot(&mut self, slot: Slot) {
@@ -259,6 +265,9 @@ impl Core {
     async fn execute(self: &Rc<Self>, op: &mut Op) -> Answer<Reply> {
         if changes_something(op) {
             self.locks.gate.pass().await;
+            if tag_of(op).is_some_and(|tag| self.is_lost(tag)) {
+                return Err(Errno::STALE);
+            }
         }
         match op {
             Op::Read { name, offset, buf } => {
@@ -411,6 +420,17 @@ fn changes_something(op: &Op) -> bool {
             | Op::Delete { .. }
             | Op::Hash { .. }
     )
+}
+
+/// The volume that a change is of.
+fn tag_of(op: &Op) -> Option<Tag> {
+    match op {
+        Op::Write { tag, .. }
+        | Op::Zeroes { tag, .. }
+        | Op::Truncate { tag, .. }
+        | Op::Copy { tag, .. } => Some(*tag),
+        _ => None,
+    }
 }
 
 /// What counts against [`MAX_BYTES`]; it comes back with the buffer.

@@ -28,8 +28,7 @@ pub(crate) fn open(config: Config, reactor: &Reactor) -> Result<Radosd, OpenErro
         .map_err(|why| record_failed(&config.run_dir)(why.into()))?;
     let locks = locks(&config, &client)?;
     cut_off_predecessors(&client, &locks.registry)?;
-    let named = (client, config.pool.as_str());
-    let core = Rc::new(Core::new(Arc::new(pool), named, locks, reactor));
+    let core = Rc::new(Core::new(Arc::new(pool), client, &config, locks, reactor));
     let mut driver = Radosd::new(core.clone(), completions, id, neighbours);
     probe(&config, reactor, &core, &mut driver)?;
     core.begin_locks();

@@ -125,7 +125,7 @@ impl Engine {
             progress |= self.take_bells();
             progress |= self.host.turn();
             self.reattach();
-            if progress && let Some(sentence) = self.host.lost() {
+            if let Some(sentence) = self.host.lost() {
                 return Err(io::Error::other(sentence));
             }
             if !self.served && self.host.is_serving() {

@@ -202,6 +202,7 @@ fn rados_driver(
         owner: role.owner(),
         role: role.name.clone(),
         run_dir: run_dir.clone(),
+        tag_of: |volume| xseg::Name::new(volume).map_or(0, |name| runtime::volume_tag(&name)),
         expected_id,
     };
     let driver =

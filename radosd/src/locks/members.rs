@@ -3,20 +3,27 @@
 //! `RUN_DIR` is watched with inotify: when a client comes (again), who holds locks says in each of
 //! them whom it names now, and then says in its file that it has. Until then the new client's
 //! changes wait; its reads do not.
+//!
+//! A client that was cut off because its node's lock was broken has a successor that nobody has cut
+//! off. So it changes nothing of a volume whose lock turned out to be lost, whatever mapping it is
+//! given, until that lock was taken again: it answers ESTALE.
 
 use super::wire::Take;
 use super::{Locks, object};
 use crate::core::Core;
-use driver::{Errno, Name};
+use driver::{Errno, Name, Tag};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use reactor::sync::{Notify, Semaphore, oneshot};
 use reactor::{Handler, Ring, opcode, types};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 /// How many locks are taken or renewed at once.
 const AT_ONCE: usize = 32;
+
+/// After how long a lock that could not be asked about is asked about again, in nanoseconds.
+const AGAIN_NS: u64 = 1_000_000_000;
 
 /// How often a closed gate is looked at, in nanoseconds.
 const LOOK_NS: u64 = 20_000_000;
@@ -30,11 +37,18 @@ const DEAD_NS: u64 = 30_000_000_000;
 pub(crate) struct Gate {
     open: Cell<bool>,
     opened: Notify,
+    /// Tags of volumes whose locks are lost.
+    lost: RefCell<Vec<Tag>>,
 }
 
 impl Gate {
     pub(crate) fn is_open(&self) -> bool {
         self.open.get()
+    }
+
+    /// Whether any volume's lock is lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.lost.borrow().is_empty()
     }
 
     fn open(&self) {
@@ -109,13 +123,15 @@ impl Core {
     pub(crate) fn begin_locks(self: &Rc<Self>) {
         let addresses = self.locks.addresses();
         let held = self.locks.registry.held();
+        self.locks.pending.borrow_mut().extend(held.iter().copied());
         self.for_each(held, addresses, |core, volume| async move {
             core.take_again(&volume).await;
         });
         self.watch_gate();
     }
 
-    /// Does something for many locks at once; when all is done they name `addresses`.
+    /// Does something for many locks at once; when all is done they name `addresses`. Nothing else
+    /// says so meanwhile.
     fn for_each<F: Future<Output = ()> + 'static>(
         self: &Rc<Self>,
         volumes: Vec<Name>,
@@ -123,6 +139,7 @@ impl Core {
         act: impl Fn(Rc<Core>, Name) -> F + 'static,
     ) {
         let core = self.clone();
+        self.locks.busy.set(true);
         self.executor.spawn(async move {
             let some = Semaphore::new(AT_ONCE);
             let mut ends = Vec::new();
@@ -139,50 +156,64 @@ impl Core {
             for ended in ends {
                 ended.await;
             }
-            core.locks.note(|record| record.listed = addresses);
+            if core.lost.borrow().is_none() {
+                core.locks.note(|record| record.listed = addresses);
+                core.locks.busy.set(false);
+                core.members_changed();
+            }
         });
     }
 
-    /// A lock that our predecessor held, unless it was given back or broken meanwhile.
+    /// Finds out what became of a lock that our predecessor held, as often as it takes.
     async fn take_again(&self, volume: &Name) {
-        let found = match object(volume) {
-            Ok(object) => self.find(&object).await,
-            Err(errno) => Err(errno),
-        };
-        let taken = match found {
-            Ok(Some(_)) => self.acquire(volume).await.map(drop),
-            Ok(None) => Err(Errno::NOENT),
-            Err(errno) => Err(errno),
-        };
-        if let Err(why) = taken {
-            tracing::warn!(%volume, %why, "the lock that our predecessor held is not ours");
-            self.locks.forget(volume);
+        let Ok(object) = object(volume) else { return };
+        while self.lost.borrow().is_none() {
+            let answer = {
+                let _turn = self.turns.take(&object).await;
+                self.settle_predecessors(volume, &object).await
+            };
+            let Err(why) = answer else { return };
+            tracing::error!(%volume, %why, "the lock that our predecessor held cannot be looked at");
+            self.pause().await;
         }
+    }
+
+    async fn pause(&self) {
+        let until = self.env.clock.now_ns() + AGAIN_NS;
+        self.timers.sleep_until(until).await;
     }
 
     /// The clients of the node have changed: every lock names them anew.
     pub(crate) fn members_changed(self: &Rc<Self>) {
+        self.look_for_lost();
         self.look_at_gate();
-        if !self.locks.registry.has_locks() || self.locks.lists_all() {
+        let locks = &self.locks;
+        if !locks.registry.has_locks() || locks.busy.get() || locks.lists_all() {
             return;
         }
         let addresses = self.locks.addresses();
-        let held = self.locks.registry.held();
-        self.for_each(held, addresses, |core, volume| async move {
+        let ours = self.locks.held_or_being_taken();
+        self.for_each(ours, addresses, |core, volume| async move {
             core.renew(&volume).await;
         });
     }
 
     async fn renew(&self, volume: &Name) {
         let Ok(object) = object(volume) else { return };
-        let _turn = self.turns.take(&object).await;
-        if !self.locks.is_held(volume) {
-            return;
-        }
-        match self.take(volume, &object, Take::Ours).await {
-            Ok(()) => {}
-            Err(Errno::NOENT | Errno::BUSY) => self.locks.forget(volume),
-            Err(why) => tracing::error!(%volume, %why, "the lock cannot be renewed"),
+        while self.lost.borrow().is_none() {
+            let answer = {
+                let _turn = self.turns.take(&object).await;
+                match self.locks.is_held(volume) {
+                    true => self.take(volume, &object, Take::Ours).await,
+                    false => return,
+                }
+            };
+            match answer {
+                Ok(()) => return,
+                Err(Errno::NOENT | Errno::BUSY) => return self.locks.lose(volume),
+                Err(why) => tracing::error!(%volume, %why, "the lock cannot be renewed"),
+            }
+            self.pause().await;
         }
     }
 
@@ -207,14 +238,29 @@ impl Core {
 
     fn look_at_gate(&self) {
         let locks = &self.locks;
-        if !locks.gate.is_open()
-            && locks
-                .registry
-                .not_listing_us(&locks.registration.0)
-                .is_empty()
-        {
+        let us = &locks.registration.0;
+        if !locks.gate.is_open() && locks.registry.not_listing_us(us).is_empty() {
+            // What is lost was said before we were listed.
+            self.look_for_lost();
             locks.gate.open();
         }
+    }
+
+    fn look_for_lost(&self) {
+        let lost = self.locks.registry.lost();
+        let tags = lost.iter().map(|volume| Tag((self.tag_of)(volume)));
+        self.locks.gate.lost.replace(tags.collect());
+    }
+
+    /// Whether a volume's lock is lost. A lock that was taken again is in the files before anybody
+    /// is told, so they decide, not what we remember.
+    pub(crate) fn is_lost(&self, tag: Tag) -> bool {
+        let gate = &self.locks.gate;
+        if !gate.lost.borrow().contains(&tag) {
+            return false;
+        }
+        self.look_for_lost();
+        gate.lost.borrow().contains(&tag)
     }
 }
 

@@ -38,7 +38,7 @@ use crate::core::{Answer, Core, ObjectName};
 use crate::sys::Steps;
 use description::{Description, Found, hostname, now};
 use driver::{Detail, Errno, LockHolder, LockReply, Name, Registration, Reply};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use wire::Take;
@@ -48,15 +48,29 @@ const CLASS: &CStr = c"lock";
 /// Room for the answer about a lock, in bytes.
 const INFO: usize = 64 << 10;
 
+/// How long a lock that was broken away from us, and is free, is left to whoever broke it, in
+/// nanoseconds: else our own guests, who ask at once, would have it again.
+const HANDOVER_NS: u64 = 30_000_000_000;
+
 /// The locks of one driver.
 pub(crate) struct Locks {
     pub(crate) owner: String,
     pub(crate) registration: Registration,
     pub(crate) registry: Registry,
     /// Those that are ours, and since when.
-    pub(crate) held: RefCell<BTreeMap<Name, u64>>,
+    held: RefCell<BTreeMap<Name, u64>>,
+    /// Those that are being taken, and may name clients of an earlier moment when they are.
+    taking: RefCell<BTreeSet<Name>>,
+    /// Those that our predecessor held, and that nobody has looked at yet.
+    pending: RefCell<BTreeSet<Name>>,
+    /// Those that were broken away from us and not taken by anybody yet; and until when whoever
+    /// broke them comes first, in nanoseconds.
+    handed_over: RefCell<BTreeMap<Name, u64>>,
     pub(crate) gate: Gate,
     pub(crate) waits: Waits,
+    /// All locks are being renewed, or taken again: so from the start, before which nothing is said
+    /// about them.
+    busy: Cell<bool>,
     /// Addresses of other nodes and boots that this driver has blocklisted.
     cut: RefCell<BTreeSet<String>>,
 }
@@ -68,14 +82,23 @@ impl Locks {
             registration,
             registry,
             held: RefCell::default(),
+            taking: RefCell::default(),
+            pending: RefCell::default(),
+            handed_over: RefCell::default(),
             gate: Gate::default(),
             waits: Waits::default(),
+            busy: Cell::new(true),
             cut: RefCell::default(),
         }
     }
 
     pub(crate) fn is_held(&self, volume: &Name) -> bool {
         self.held.borrow().contains_key(volume)
+    }
+
+    fn held_or_being_taken(&self) -> Vec<Name> {
+        let (held, taking) = (self.held.borrow(), self.taking.borrow());
+        held.keys().chain(taking.iter()).copied().collect()
     }
 
     fn describe(&self, since: u64) -> String {
@@ -90,8 +113,16 @@ impl Locks {
     }
 
     fn forget(&self, volume: &Name) {
+        self.pending.borrow_mut().remove(volume);
         self.held.borrow_mut().remove(volume);
         self.note(|record| record.held.retain(|name| *name != HeldName::from(volume)));
+    }
+
+    /// It was ours, and is not any more.
+    fn lose(&self, volume: &Name) {
+        tracing::error!(%volume, "its lock was ours, and is not any more");
+        self.held.borrow_mut().remove(volume);
+        self.note(|record| record.loses(volume, now()));
     }
 
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
@@ -115,11 +146,44 @@ impl Core {
     pub(crate) async fn acquire(&self, volume: &Name) -> Answer<Reply> {
         let object = object(volume)?;
         let _turn = self.turns.take(&object).await;
-        let taken = self.acquire_in_turn(volume, &object).await;
-        if matches!(taken, Err(Errno::BUSY)) {
-            self.locks.forget(volume);
+        self.settle_predecessors(volume, &object).await?;
+        if self.is_handed_over(volume) {
+            return Err(Errno::BUSY);
         }
+        let taken = self.acquire_in_turn(volume, &object).await;
         taken.map(|already_ours| self.taken(volume, already_ours))
+    }
+
+    /// Finds out what became of a lock that our predecessor held. A lock that is gone was broken:
+    /// nobody gives one back whose file still names it.
+    async fn settle_predecessors(&self, volume: &Name, object: &Name) -> Answer<()> {
+        if !self.locks.pending.borrow().contains(volume) {
+            return Ok(());
+        }
+        let found = self.find(object).await?;
+        let taken = match &found {
+            Some(_) => self.acquire_in_turn(volume, object).await,
+            None => Err(Errno::NOENT),
+        };
+        match taken {
+            Ok(_) => {}
+            Err(Errno::NOENT | Errno::BUSY) => self.locks.lose(volume),
+            Err(errno) => return Err(errno),
+        }
+        if found.is_none() {
+            let until = self.env.clock.now_ns() + HANDOVER_NS;
+            let mut handed_over = self.locks.handed_over.borrow_mut();
+            handed_over.insert(*volume, until);
+        }
+        self.locks.pending.borrow_mut().remove(volume);
+        Ok(())
+    }
+
+    fn is_handed_over(&self, volume: &Name) -> bool {
+        let mut handed_over = self.locks.handed_over.borrow_mut();
+        let now = self.env.clock.now_ns();
+        handed_over.retain(|_, until| *until > now);
+        handed_over.contains_key(volume)
     }
 
     /// True: it was ours, or a predecessor's.
@@ -128,7 +192,7 @@ impl Core {
             match self.take(volume, object, Take::Ours).await {
                 Ok(()) => return Ok(true),
                 // Broken by somebody who blocklists nobody: the original.
-                Err(Errno::NOENT | Errno::BUSY) => self.locks.forget(volume),
+                Err(Errno::NOENT | Errno::BUSY) => self.locks.lose(volume),
                 Err(errno) => return Err(errno),
             }
         }
@@ -143,20 +207,17 @@ impl Core {
     async fn take(&self, volume: &Name, object: &Name, take: Take) -> Answer<()> {
         let since = self.locks.held.borrow().get(volume).copied();
         let since = since.unwrap_or_else(now);
-        // Before the clients are read: see `registry`.
-        self.locks.note(|record| {
-            record.locks = true;
-            let name = HeldName::from(volume);
-            if !record.held.contains(&name) {
-                record.held.push(name);
-            }
-        });
+        // Both before the clients are read: see `registry`.
+        self.locks.taking.borrow_mut().insert(*volume);
+        self.locks.note(|record| record.locks = true);
         let argument = wire::lock(&self.locks.describe(since), take);
         let answer = self
             .apply(object, Steps::new().class(CLASS, c"lock", &argument))
             .await;
+        self.locks.taking.borrow_mut().remove(volume);
         if answer.is_ok() {
             self.locks.held.borrow_mut().insert(*volume, since);
+            self.locks.note(|record| record.holds(volume));
         }
         answer
     }
@@ -215,9 +276,10 @@ impl Core {
             self.locks.forget(volume);
         }
         if ours {
+            // First: what the file names and nobody holds would count as broken.
+            self.locks.forget(volume);
             let steps = Steps::new().class(CLASS, c"unlock", &wire::unlock());
             self.apply(&object, steps).await?;
-            self.locks.forget(volume);
         } else if force {
             self.cut_off_holder(&found).await?;
             self.break_lock(&object, &found).await?;

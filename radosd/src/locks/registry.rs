@@ -8,6 +8,9 @@
 //! What always holds:
 //! - A client stands here before it writes to its pool, and whoever takes locks says so here before
 //!   it reads the others. Both write first and read then, so at least one sees the other.
+//! - A lock that was ours, and that a successor did not find so, is `lost`: whoever believes to hold it
+//!   has to take it again before anything of that volume is changed. mapperd believes so for as long
+//!   as a mapping lasts, so it is not remembered longer than that.
 //! - An address leaves `addresses` or `former` only when it can write no more: its instance ended
 //!   in good order, or it was blocklisted.
 //! - A file is replaced whole. It need not survive the host: what a dead host left is known by the
@@ -25,6 +28,10 @@ const SUFFIX: &str = "rados";
 /// Addresses that can write no more are remembered up to this many.
 const SETTLED_MAX: usize = 256;
 
+/// How long a lost lock is remembered, in seconds: mapperd looks at a lock before it lets a mapping
+/// out that is older than 15 s, and a mapping lasts 30 s.
+const LOST_S: u64 = 120;
+
 /// What a client says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -40,10 +47,12 @@ pub(crate) struct Record {
     pub(crate) settled: Vec<String>,
     /// Whether it has ever taken a lock.
     pub(crate) locks: bool,
-    /// The volumes whose locks it holds, or is about to take, or its predecessor held.
+    /// The volumes whose locks it, or its predecessor, has taken and not begun to give back.
     pub(crate) held: Vec<HeldName>,
     /// The addresses that all of its locks name.
     pub(crate) listed: Vec<String>,
+    /// Volumes whose locks turned out not to be ours any more, and when, in seconds since 1970.
+    pub(crate) lost: Vec<(HeldName, u64)>,
     /// Changes that its successor is to answer with ETIMEDOUT ([`crate::timeouts`]).
     pub(crate) failed: Vec<String>,
 }
@@ -88,6 +97,7 @@ impl Registry {
                 settled: old.settled,
                 locks: old.locks,
                 held: old.held,
+                lost: old.lost,
                 failed: old.failed,
                 ..fresh
             }),
@@ -123,7 +133,7 @@ impl Registry {
         self.record.borrow().former.clone()
     }
 
-    /// The volumes whose locks are ours or our predecessor's.
+    /// The volumes whose locks were ours, or our predecessor's, when last noted.
     pub(crate) fn held(&self) -> Vec<Name> {
         let record = self.record.borrow();
         record.held.iter().filter_map(HeldName::name).collect()
@@ -214,12 +224,20 @@ impl Registry {
         !records.iter().any(may_write) && records.iter().any(|r| r.settled.iter().any(same))
     }
 
+    /// The volumes of the node whose locks turned out not to be ours.
+    pub(crate) fn lost(&self) -> Vec<Name> {
+        let records = self.records();
+        let lost = records.iter().flat_map(|record| &record.lost);
+        lost.filter_map(|(name, _)| name.name()).collect()
+    }
+
     /// Who takes locks on this node, does not name us in them yet, and whether it lives.
     pub(crate) fn not_listing_us(&self, us: &Mark) -> Vec<(String, bool)> {
         let ours = self.record.borrow().addresses.clone();
+        let role = &self.record.borrow().role;
         let lacks = |record: &Record| {
             record.locks
-                && record.addresses != ours
+                && record.role != *role
                 && ours.iter().any(|address| !record.listed.contains(address))
         };
         let lives = |record: &Record| {
@@ -231,6 +249,26 @@ impl Registry {
         lacking
             .map(|record| (record.role.clone(), lives(record)))
             .collect()
+    }
+}
+
+impl Record {
+    /// The lock of `volume` is ours.
+    pub(crate) fn holds(&mut self, volume: &Name) {
+        let name = HeldName::from(volume);
+        self.lost.retain(|(lost, _)| *lost != name);
+        if !self.held.contains(&name) {
+            self.held.push(name);
+        }
+    }
+
+    /// The lock of `volume` was ours, and is not.
+    pub(crate) fn loses(&mut self, volume: &Name, now: u64) {
+        let name = HeldName::from(volume);
+        self.held.retain(|held| *held != name);
+        self.lost
+            .retain(|(lost, since)| *lost != name && now.saturating_sub(*since) < LOST_S);
+        self.lost.push((name, now));
     }
 }
 
@@ -293,5 +331,24 @@ mod tests {
         maps.change(|record| record.listed = members).unwrap();
         assert!(data.not_listing_us(&mark.0).is_empty());
         assert!(maps.not_listing_us(&mark.0).is_empty());
+    }
+
+    #[test]
+    fn a_lost_lock_is_known_to_all_until_it_is_taken_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = Registration::new().unwrap();
+        let maps = Registry::open(dir.path(), record("m", "1.1.1.1:0/1", &mark.0)).unwrap();
+        let data = Registry::open(dir.path(), record("b", "1.1.1.1:0/2", &mark.0)).unwrap();
+        let volumes = ["one", "other"].map(|name| Name::try_from(name).unwrap());
+        for (at, volume) in volumes.iter().enumerate() {
+            maps.change(|record| record.loses(volume, 1000 + at as u64))
+                .unwrap();
+        }
+        assert_eq!(data.lost(), volumes);
+        maps.change(|record| record.holds(&volumes[0])).unwrap();
+        assert_eq!(data.lost(), volumes[1..]);
+        maps.change(|record| record.loses(&volumes[0], 1000 + LOST_S + 1))
+            .unwrap();
+        assert_eq!(data.lost(), volumes[..1]);
     }
 }

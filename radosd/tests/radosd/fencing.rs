@@ -1,8 +1,8 @@
 //! Breaking a lock: nothing of its holder, nor of any other client of its node, lands afterwards.
 
-use crate::rig::{Pool, blocklisted, config, go_on, lab, name, run_dir, stop, write};
+use crate::rig::{Pool, blocklisted, config, go_on, lab, name, pump, run_dir, stop, tag_of, write};
 use crate::victim::{BYTES, OBJECTS, Victim};
-use driver::{Detail, Driver, Errno, Op};
+use driver::{Buf, Detail, Driver, Errno, Op, OpId, Tag};
 use rados_lab::{Lab, Options};
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,109 @@ fn a_successor_takes_over_what_its_predecessor_held() {
     let reply = third.ask(Op::Acquire { name: volume }).unwrap();
     assert!(matches!(reply.detail, Detail::Lock(lock) if lock.already_ours));
     assert_eq!(blocklisted(&lab).len(), 1);
+}
+
+/// The story of a bug: a lock was broken, both clients of its node were cut off, and their
+/// successors, which nobody had cut off, went on: blockerb got a new mapping from a mapperd that had
+/// not looked at its lock for some seconds, and wrote into the volume of its new owner.
+#[test]
+fn a_successor_changes_nothing_of_a_volume_whose_lock_is_lost() {
+    if rados_lab::skip("a_successor_changes_nothing_of_a_volume_whose_lock_is_lost") {
+        return;
+    }
+    let lab = lab(Options::default());
+    let (here, there) = (run_dir(), run_dir());
+    let theirs_maps = config(&lab, "maps", "there", there.path());
+    let theirs_blocks = config(&lab, "blocks", "there", there.path());
+    let holder = Victim::hold(&theirs_maps, "volume");
+    let mut blocks = Pool::open(theirs_blocks.clone()).unwrap();
+    let tag = Tag(tag_of(b"volume"));
+    let of_volume = |bytes: &[u8], tag| Op::Write {
+        name: name("object"),
+        offset: 0,
+        buf: Buf::from_bytes(bytes),
+        tag,
+        fresh: false,
+        durable: false,
+    };
+    blocks.ask(of_volume(b"theirs", tag)).unwrap();
+
+    let mut ours = Pool::open(config(&lab, "maps", "here", here.path())).unwrap();
+    let volume = name("volume");
+    let force = true;
+    ours.ask(Op::Release {
+        name: volume,
+        force,
+    })
+    .unwrap();
+    ours.ask(Op::Acquire { name: volume }).unwrap();
+    blocks.driver.submit(OpId(0), of_volume(b"late 1", tag));
+    while blocks.driver.lost().is_none() {
+        blocks.driver.poll(&mut Vec::new());
+        pump(&blocks.reactor);
+    }
+    drop(blocks);
+    holder.kill();
+    // blockerb comes back first; it waits for blockerm to say what is lost.
+    let mut blocks = Pool::open(theirs_blocks).unwrap();
+    blocks.driver.submit(OpId(0), of_volume(b"late 2", tag));
+    let mut maps = Pool::open(theirs_maps).unwrap();
+    let mut done = Vec::new();
+    while done.is_empty() {
+        for pool in [&mut blocks, &mut maps] {
+            pool.driver.poll(&mut done);
+            pool.reactor.turn().unwrap();
+        }
+    }
+    assert_eq!(done.remove(0).result.unwrap_err(), Errno::STALE);
+    assert_eq!(content(&lab, "blocks", "object"), b"theirs");
+    // Another volume is not concerned; and this one not any more when it is taken again.
+    blocks
+        .ask(of_volume(b"other!", Tag(tag_of(b"other"))))
+        .unwrap();
+    ours.ask(Op::Release {
+        name: volume,
+        force: false,
+    })
+    .unwrap();
+    maps.ask(Op::Acquire { name: volume }).unwrap();
+    blocks.ask(of_volume(b"again!", tag)).unwrap();
+    assert_eq!(content(&lab, "blocks", "object"), b"again!");
+}
+
+/// The story of a bug: the guests of a node whose lock was broken had it again, a tenth of a second
+/// later, before whoever had broken it could take it.
+#[test]
+fn who_breaks_a_lock_comes_first() {
+    if rados_lab::skip("who_breaks_a_lock_comes_first") {
+        return;
+    }
+    let lab = lab(Options::default());
+    let (here, there) = (run_dir(), run_dir());
+    let theirs = config(&lab, "maps", "there", there.path());
+    let volume = name("volume");
+    let holder = Victim::hold(&theirs, "volume");
+    let mut ours = Pool::open(config(&lab, "maps", "here", here.path())).unwrap();
+    let force = true;
+    ours.ask(Op::Release {
+        name: volume,
+        force,
+    })
+    .unwrap();
+    holder.kill();
+    let mut successor = Pool::open(theirs).unwrap();
+    let acquire = || Op::Acquire { name: volume };
+    assert_eq!(successor.ask(acquire()).unwrap_err(), Errno::BUSY);
+    ours.ask(acquire()).unwrap();
+    let force = false;
+    ours.ask(Op::Release {
+        name: volume,
+        force,
+    })
+    .unwrap();
+    // Other locks, and a lock that was given back, are free for all.
+    let other = name("other-volume");
+    successor.ask(Op::Acquire { name: other }).unwrap();
 }
 
 /// Another owner's lock is not taken over, whether its process lives or not; it has to be broken.

@@ -24,6 +24,7 @@ pub(crate) fn config(lab: &Lab, pool: &str, owner: &str, run_dir: &Path) -> Conf
         owner: owner.into(),
         role: format!("blocker-{pool}"),
         run_dir: run_dir.into(),
+        tag_of: tag_of,
         expected_id: None,
     }
 }
@@ -134,4 +135,9 @@ pub(crate) fn stop(pid: i32) {
 /// Lets a stopped process go on.
 pub(crate) fn go_on(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+}
+
+/// The tag of a volume, for these tests: its length.
+pub(crate) fn tag_of(volume: &[u8]) -> u32 {
+    volume.len() as u32
 }

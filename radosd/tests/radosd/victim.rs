@@ -114,6 +114,7 @@ fn victim() {
         owner: owner.into(),
         role: role.into(),
         run_dir: run_dir.into(),
+        tag_of: crate::rig::tag_of,
         expected_id: None,
     };
     let mut pool = Pool::open(config).unwrap();
