@@ -11,6 +11,7 @@
 //! | `mount` | the filesystem's mount, which has no place in any directory |
 //! | `disk` | the loop device |
 //! | `in_use` | who uses a device |
+//! | [`mod@fuzz`] | the requests of `/dev/fuse`, as a plain function of bytes |
 //!
 //! If this process is killed, the loop device answers every request with EIO. A supervisor that
 //! keeps `/dev/fuse` open could hand it to a successor (`FUSE_NOTIFY_RESEND`, Linux 6.9); until
@@ -19,6 +20,7 @@
 mod abi;
 pub mod device;
 mod disk;
+pub mod fuzz;
 mod in_use;
 mod mount;
 mod session;
