@@ -14,10 +14,13 @@
 //!   how a successor takes over a dead peer's;
 //! - [`reclaim`]: what is done with the leftovers of the dead;
 //! - [`join`]: how the holder of a segment hands it out;
-//! - [`report`]: what `xseg reportall` shows.
+//! - [`report`]: what `xseg reportall` shows;
+//! - [`mod@fuzz`]: every decoder as a plain function of bytes.
 
 pub mod bell;
 pub mod buffer;
+#[cfg(not(loom))]
+pub mod fuzz;
 pub mod inbox;
 pub mod join;
 pub mod layout;

@@ -4,6 +4,10 @@
 //! Structures are decoded from private copies, never in place: a client may change shared memory
 //! between a check and a use. Lengths are checked before anything is read behind them (defect B22).
 
+mod list_page;
+
+pub use list_page::ListPage;
+
 use crate::name::{Name, TARGET_LEN_MAX};
 
 /// A port number of the segment.

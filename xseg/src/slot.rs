@@ -340,6 +340,42 @@ impl Slot {
         }
     }
 
+    /// Writes every field of the record as somebody with a foreign mind would: what `words` says, in
+    /// the order of the fields, and zeros after it.
+    #[cfg(not(loom))]
+    pub(crate) fn scribble(&self, mut words: impl Iterator<Item = u64>) {
+        let mut word = || words.next().unwrap_or(0);
+        for field in [
+            &self.targetlen,
+            &self.op,
+            &self.flags,
+            &self.errno,
+            &self.tag,
+            &self.attempt,
+            &self.src,
+            &self.dst,
+            &self.block_size,
+        ] {
+            field.store(word() as u32, Relaxed);
+        }
+        for field in [
+            &self.offset,
+            &self.size,
+            &self.serviced,
+            &self.lease,
+            &self.v0_size,
+            &self.data,
+            &self.datalen,
+            &self.root,
+            &self.volume_size,
+        ]
+        .into_iter()
+        .chain(&self.target)
+        {
+            field.store(word(), Relaxed);
+        }
+    }
+
     /// One more server died over this request.
     pub(crate) fn count_attempt(&self) {
         self.attempt.fetch_add(1, Relaxed);

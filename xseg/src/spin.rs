@@ -5,6 +5,10 @@
 //! the whole length is tried again, because who only ever sleeps never learns that answers have
 //! become quick. It never exceeds 20 us.
 //!
+//! A spin may be capped by a number of looks as well ([`Spin::capped`], the key `threshold`): with 0
+//! nobody stays awake at all. A hundred looks of a node take some 6 us, so the cap is met before
+//! the clock's only where it is below a few hundred.
+//!
 //! A spinner may take the core from the very one that it waits for: who rings a bell on a busy
 //! machine is often put aside for the one that it wakes. So after the first moments the core is
 //! offered to others between any two looks, which costs little when nobody wants it. And a spinner
@@ -35,6 +39,7 @@ const GAP_NS: u64 = 50_000;
 pub struct Spin {
     length_ns: u64,
     in_vain: u32,
+    looks_max: u32,
     alone: bool,
 }
 
@@ -43,12 +48,21 @@ impl Default for Spin {
         Spin {
             length_ns: LENGTH_NS_MAX,
             in_vain: 0,
+            looks_max: u32::MAX,
             alone: available_parallelism().is_ok_and(|cores| cores == NonZero::<usize>::MIN),
         }
     }
 }
 
 impl Spin {
+    /// A spin that ends after `looks_max` looks at the latest. 0: it looks once and never waits.
+    pub fn capped(looks_max: u32) -> Spin {
+        Spin {
+            looks_max,
+            ..Spin::default()
+        }
+    }
+
     /// Looks again and again until `look` says true, or fails, or it is time to sleep (false).
     /// `now_ns` is a clock that never goes back.
     pub fn until<E>(
@@ -56,13 +70,16 @@ impl Spin {
         now_ns: impl Fn() -> u64,
         mut look: impl FnMut() -> Result<bool, E>,
     ) -> Result<bool, E> {
-        if self.alone {
+        if self.alone || self.looks_max == 0 {
             return look();
         }
         let start = now_ns();
         let (mut before, mut crowded) = (start, false);
+        let mut left = self.looks_max;
         loop {
-            for _ in 0..LOOKS {
+            let looks = LOOKS.min(left);
+            left -= looks;
+            for _ in 0..looks {
                 if look()? {
                     self.length_ns = LENGTH_NS_MAX;
                     self.in_vain = 0;
@@ -71,7 +88,7 @@ impl Spin {
                 std::hint::spin_loop();
             }
             let now = now_ns();
-            if crowded || now - start >= self.length_ns {
+            if crowded || left == 0 || now - start >= self.length_ns {
                 self.was_in_vain(crowded);
                 return Ok(false);
             }
@@ -110,10 +127,39 @@ mod tests {
 
     fn spin() -> Spin {
         Spin {
-            length_ns: LENGTH_NS_MAX,
-            in_vain: 0,
             alone: false,
+            ..Spin::default()
         }
+    }
+
+    /// How often a spin in vain looks, with a clock that hardly goes on.
+    fn looks(spin: &mut Spin) -> u32 {
+        let (at, looks) = (Cell::new(0), Cell::new(0));
+        let look = || {
+            looks.set(looks.get() + 1);
+            never()
+        };
+        let Ok(seen) = spin.until(clock(&at, 1), look);
+        assert!(!seen);
+        looks.get()
+    }
+
+    /// `threshold` was read and had no effect.
+    #[test]
+    fn a_cap_is_kept_to_the_look() {
+        for cap in [1, 7, 8, 9, 100, 1000] {
+            let mut spin = Spin {
+                alone: false,
+                ..Spin::capped(cap)
+            };
+            assert_eq!(looks(&mut spin), cap);
+        }
+        let mut never_awake = Spin {
+            alone: false,
+            ..Spin::capped(0)
+        };
+        assert_eq!(looks(&mut never_awake), 1, "one look, as before any sleep");
+        assert!(looks(&mut spin()) > 1000, "without a cap the clock decides");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod fuzz;
 mod packages;
 mod quickstart;
 mod stream;
@@ -26,6 +27,8 @@ enum Command {
     Quickstart(quickstart::Options),
     /// Measure, beside others on this machine
     Bench(bench::Options),
+    /// Look for bytes that break a decoder, with libFuzzer
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Quickstart(options) => quickstart::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

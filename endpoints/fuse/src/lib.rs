@@ -11,6 +11,7 @@
 //! | `mount` | the filesystem's mount, which has no place in any directory |
 //! | `disk` | the loop device |
 //! | `in_use` | who uses a device |
+//! | [`mod@fuzz`] | the requests of `/dev/fuse`, as a plain function of bytes |
 //!
 //! If this process is killed, its keeper ([`endpoint::keeper`]) has `/dev/fuse` open as well: it
 //! asks the kernel to send again what was not answered (`FUSE_NOTIFY_RESEND`, Linux 6.9) and
@@ -20,6 +21,7 @@
 mod abi;
 pub mod device;
 mod disk;
+pub mod fuzz;
 mod in_use;
 mod mount;
 mod session;

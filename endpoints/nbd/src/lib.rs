@@ -13,6 +13,7 @@
 //! | [`wire`], [`handshake`], [`mod@check`], [`extents`], [`error`] | the protocol, pure |
 //! | `session` | one connection without its socket |
 //! | `ring`, `connection`, `event_loop` | the system calls |
+//! | [`mod@fuzz`], `play` | what a client sends, as plain functions of bytes; a connection by hand |
 //!
 //! # What a request costs
 //! System calls of the server for each request of 4 KiB, with a backend that answers from memory;
@@ -44,7 +45,9 @@ pub mod error;
 mod event_loop;
 pub mod export;
 pub mod extents;
+pub mod fuzz;
 pub mod handshake;
+mod play;
 mod ring;
 pub mod server;
 mod session;

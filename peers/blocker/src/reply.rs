@@ -4,42 +4,7 @@ use driver::{Detail, LockHolder};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use xseg::Name;
-use xseg::protocol::{NameRequest, Operation};
-
-/// The reply of LIST: a page of object names.
-///
-/// On the wire: count u32, then for each name its length u16 and its bytes, little-endian. The
-/// cursor of the next page is the answer's `serviced`, 0 after the last.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ListPage {
-    /// The names, in no order.
-    pub names: Vec<Name>,
-}
-
-impl ListPage {
-    /// Lays the page out.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = (self.names.len() as u32).to_le_bytes().to_vec();
-        for name in &self.names {
-            out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            out.extend_from_slice(name);
-        }
-        out
-    }
-
-    /// Reads a page; `None` when its lengths lie.
-    pub fn decode(bytes: &[u8]) -> Option<ListPage> {
-        let count = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-        let mut rest = &bytes[4..];
-        let mut names = Vec::new();
-        for _ in 0..count {
-            let len = usize::from(u16::from_le_bytes(rest.get(..2)?.try_into().ok()?));
-            names.push(Name::new(rest.get(2..2 + len)?)?);
-            rest = &rest[2 + len..];
-        }
-        Some(ListPage { names })
-    }
-}
+use xseg::protocol::{ListPage, NameRequest, Operation};
 
 /// The reply of LOCKINFO, JSON of `serviced` bytes; all fields absent when nobody holds the lock.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,24 +99,5 @@ pub(crate) fn say(detail: Detail, operation: Option<Operation>) -> Said {
                 bytes: Some(bytes),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_round_trips_and_lies_are_refused() {
-        let names = ["volume-a", "volume-b"]
-            .map(|n| Name::try_from(n).unwrap())
-            .to_vec();
-        let bytes = ListPage {
-            names: names.clone(),
-        }
-        .encode();
-        assert_eq!(ListPage::decode(&bytes), Some(ListPage { names }));
-        assert_eq!(ListPage::decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(ListPage::decode(&[1, 0, 0, 0, 255, 255]), None);
     }
 }

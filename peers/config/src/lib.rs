@@ -11,6 +11,7 @@
 //! | [`error`] | [`ConfigError`]: a kind to match on, and one sentence with file, section and key |
 //! | [`args`] | the peers' own command lines: read, and written for a supervisor |
 //! | [`sample`] | a small node's configuration as text |
+//! | [`mod@fuzz`] | what is read, as plain functions of bytes |
 //! | [`paths`] | where things are when nothing says so |
 //!
 //! The file is the original's INI dialect. Every key, its default and its checks stand beside
@@ -20,6 +21,7 @@
 pub mod account;
 pub mod args;
 pub mod error;
+pub mod fuzz;
 pub mod node;
 pub mod paths;
 pub mod ports;

@@ -27,7 +27,8 @@ pub struct Role {
     pub logfile: Option<PathBuf>,
     /// `log_level`: 0 errors, 1 warnings, 2 information, 3 everything.
     pub log_level: u8,
-    /// `threshold`: how many times it looks for work before it sleeps.
+    /// `threshold`: how many times at most it looks for work before it sleeps; 0: it never stays
+    /// awake. In a process of several roles the largest counts.
     pub threshold: u32,
     /// `umask`: takes permissions from files that it makes; 0 means the default, 007.
     pub umask: u32,

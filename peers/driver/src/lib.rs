@@ -14,12 +14,14 @@
 //! | `process` | who a process is, and whether it lives: [`Mark`], [`Registration`] |
 //! | `memory` | [`MemoryDriver`], complete and in memory, with faults for the simulation |
 //! | `conformance` | the suite that every driver has to pass |
+//! | `fuzz` | what is read of others' bytes, as plain functions |
 
 mod buf;
 pub mod conformance;
 mod digest;
 mod done;
 mod errno;
+pub mod fuzz;
 mod memory;
 mod name;
 mod ops;

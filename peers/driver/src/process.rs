@@ -117,7 +117,7 @@ fn start_of(pid: u32) -> io::Result<Option<u64>> {
 }
 
 /// Fields 3 (state) and 22 (start) of `/proc/PID/stat`; the name, field 2, may hold anything.
-fn parse_start(stat: &str) -> Option<u64> {
+pub(crate) fn parse_start(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     if matches!(fields.next()?, "Z" | "X") {

@@ -49,7 +49,7 @@ fn note_name(header: &HeaderName) -> ObjectName {
 }
 
 impl Intent {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.old_epoch.0.to_le_bytes());
         bytes.extend_from_slice(&self.new_epoch.0.to_le_bytes());
@@ -62,7 +62,7 @@ impl Intent {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Intent> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Intent> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (old_epoch, rest) = rest.split_first_chunk::<8>()?;
         let (new_epoch, rest) = rest.split_first_chunk::<8>()?;

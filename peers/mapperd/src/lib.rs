@@ -42,6 +42,7 @@
 //! | `create`, `snapshot`, `delete`, `truncate` | those operations |
 //! | `intent`, `rename`, `upgrade` | RENAME and its recovery; old formats |
 //! | `hash`, `list`, `status` | HASH, LIST, STATUS and LOCKINFO |
+//! | `fuzz` | what is read of others' bytes, as plain functions |
 
 mod ask;
 mod copyup;
@@ -49,6 +50,7 @@ mod core;
 mod create;
 mod delete;
 mod errno;
+pub mod fuzz;
 mod gate;
 mod hash;
 mod hold;

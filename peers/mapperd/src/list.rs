@@ -17,7 +17,7 @@ use mapfile::header::HEADER_LEN;
 use mapfile::name::{Escaped, is_hash_name, reserved_form};
 use mapfile::{Header, ReservedForm, classify, shown_name};
 use serde_json::json;
-use xseg::protocol::Operation;
+use xseg::protocol::{ListPage, Operation};
 use xseg::{Name, Request};
 
 /// Names in one page of LIST, and bytes for it: a page may be longer than was asked for.
@@ -29,10 +29,6 @@ const WIDTH: usize = 16;
 
 impl Job {
     /// One page of the names in the map storage, and the cursor of the next (0: that was the last).
-    ///
-    /// ```text
-    ///  | count u32 | name length u16 | name | name length u16 | name | ...
-    /// ```
     async fn list_page(&self, cursor: u64) -> Result<(Vec<Name>, u64)> {
         let scratch = self.scratch(LIST_PAGE_LEN).await?;
         let request = Request {
@@ -41,8 +37,8 @@ impl Job {
             ..Request::new(Operation::List, Name::EMPTY)
         };
         let answer = self.ask(Side::Maps, request, Some(&scratch)).await?;
-        let names = parse_page(&scratch.to_vec()).ok_or(Errno::IO)?;
-        Ok((names, answer.serviced))
+        let page = ListPage::decode(&scratch.to_vec()).map_err(|_| Errno::IO)?;
+        Ok((page.names, answer.serviced))
     }
 
     /// LIST.
@@ -101,35 +97,4 @@ fn may_be_map(name: &[u8]) -> bool {
         reserved_form(name),
         Some(ReservedForm::LockSuffix | ReservedForm::HexRun)
     )
-}
-
-fn parse_page(bytes: &[u8]) -> Option<Vec<Name>> {
-    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
-    let mut names = Vec::new();
-    for _ in 0..u32::from_le_bytes(*count) {
-        let (len, tail) = rest.split_first_chunk::<2>()?;
-        let (name, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-        names.push(Name::new(name)?);
-        rest = tail;
-    }
-    Some(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_of_names_is_read_as_far_as_it_says() {
-        let mut page = 2u32.to_le_bytes().to_vec();
-        for name in ["one", "three"] {
-            page.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            page.extend_from_slice(name.as_bytes());
-        }
-        let cut = page[..page.len() - 1].to_vec();
-        page.extend_from_slice(&[0; 10]);
-        let names = parse_page(&page).unwrap();
-        assert_eq!((names.len(), &*names[1]), (2, &b"three"[..]));
-        assert!(parse_page(&cut).is_none());
-    }
 }

@@ -15,6 +15,7 @@ use crate::roles;
 use crate::roles::Purpose;
 use client::{Client, Ports};
 use config::paths::Places;
+use config::role::THRESHOLD_DEFAULT;
 use config::{HashAlgorithm, LOCK_TTL_S_DEFAULT, PortNo, PortRange, Role, RoleKind};
 use driver::{MemoryDriver, MemoryStore};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -234,7 +235,7 @@ fn memory_role(name: &str, port: u32, kind: RoleKind) -> Role {
         nr_ops: NR_OPS,
         logfile: None,
         log_level: 0,
-        threshold: 0,
+        threshold: THRESHOLD_DEFAULT,
         umask: 0o007,
         process: None,
         pidfile: None,

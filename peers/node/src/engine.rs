@@ -75,6 +75,12 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Looks at most `looks_max` times for work before a sleep; 0: it does not stay awake at all.
+    pub fn cap_spins(&mut self, looks_max: u32) {
+        self.busy = Spin::capped(looks_max);
+        self.idle = Spin::capped(looks_max);
+    }
+
     /// The ring, the tasks and the timers, for what the peers are made of.
     pub fn reactor(&self) -> &Reactor {
         &self.reactor

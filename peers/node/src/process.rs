@@ -70,12 +70,18 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
         .map_err(failed("can't make the pid file"))?;
     let stop = stop_signals().map_err(failed("can't watch for signals"))?;
     let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
+    engine.cap_spins(threshold(&plan.roles));
     let connection = join(plan, &mut engine)?;
     engine.keep(connection);
     engine.run(say_ready).map_err(failed("it serves no more"))?;
     drop(engine);
     drop(pid_files);
     Ok(())
+}
+
+/// The roles of a process wait together: the largest `threshold` counts.
+fn threshold(roles: &[Role]) -> u32 {
+    roles.iter().map(|role| role.threshold).max().unwrap_or(0)
 }
 
 fn pid_path(plan: &Plan, role: &Role) -> PathBuf {
@@ -238,5 +244,24 @@ fn detach_output(pipe: &OwnedFd) {
     for fd in [0, 1, 2, std::os::fd::AsRawFd::as_raw_fd(pipe)] {
         // SAFETY: dup2 onto descriptors that this process owns; the pipe's number stays valid.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), fd) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::{NodeConfig, SampleParams};
+
+    /// The key was read, and nothing came of it.
+    #[test]
+    fn the_largest_threshold_of_a_process_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SampleParams::new(dir.path()).write().unwrap();
+        let mut roles = NodeConfig::load(&file).unwrap().roles;
+        assert_eq!(threshold(&roles), 1000, "the default");
+        roles.iter_mut().for_each(|role| role.threshold = 0);
+        assert_eq!(threshold(&roles), 0);
+        roles[2].threshold = 7;
+        assert_eq!(threshold(&roles), 7);
     }
 }

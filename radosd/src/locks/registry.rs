@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn a_lost_lock_is_known_to_all_until_it_is_taken_again() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = Registration::new().unwrap();
+        let mark = Registration::new(None).unwrap();
         let maps = Registry::open(dir.path(), record("m", "1.1.1.1:0/1", &mark.0)).unwrap();
         let data = Registry::open(dir.path(), record("b", "1.1.1.1:0/2", &mark.0)).unwrap();
         let volumes = ["one", "other"].map(|name| Name::try_from(name).unwrap());

@@ -52,7 +52,7 @@ pub(super) struct Common {
     /// The segment to join: TYPE:NAME:DYNPORTS:PORTS:SIZE_MB:ALIGN
     #[arg(short = 'g', long, value_name = "SPEC")]
     pub(super) segment: SegmentSpec,
-    /// How many times to look for work before sleeping
+    /// How many times at most to look for work before sleeping; 0: never stay awake
     #[arg(long, value_name = "N", default_value_t = THRESHOLD_DEFAULT)]
     pub(super) threshold: u32,
     /// The number of the user to become (also -uid)
