@@ -97,7 +97,7 @@ impl Core {
         if src == dst {
             let len = self.stat(src).await?.min(max);
             return self
-                .set_size(&dst, len, false)
+                .set_size(dst, len, false)
                 .await
                 .map(|_| Reply::bytes(len));
         }
