@@ -24,7 +24,7 @@ pub(crate) fn config(lab: &Lab, pool: &str, owner: &str, run_dir: &Path) -> Conf
         owner: owner.into(),
         role: format!("blocker-{pool}"),
         run_dir: run_dir.into(),
-        tag_of: tag_of,
+        tag_of,
         expected_id: None,
     }
 }
