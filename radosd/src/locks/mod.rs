@@ -30,7 +30,6 @@ mod wait;
 mod wire;
 
 pub(crate) use members::{Gate, Neighbours};
-use registry::HeldName;
 pub(crate) use registry::{Record, Registry};
 pub(crate) use wait::Waits;
 
@@ -48,10 +47,6 @@ const CLASS: &CStr = c"lock";
 /// Room for the answer about a lock, in bytes.
 const INFO: usize = 64 << 10;
 
-/// How long a lock that was broken away from us, and is free, is left to whoever broke it, in
-/// nanoseconds: else our own guests, who ask at once, would have it again.
-const HANDOVER_NS: u64 = 30_000_000_000;
-
 /// The locks of one driver.
 pub(crate) struct Locks {
     pub(crate) owner: String,
@@ -63,9 +58,6 @@ pub(crate) struct Locks {
     taking: RefCell<BTreeSet<Name>>,
     /// Those that our predecessor held, and that nobody has looked at yet.
     pending: RefCell<BTreeSet<Name>>,
-    /// Those that were broken away from us and not taken by anybody yet; and until when whoever
-    /// broke them comes first, in nanoseconds.
-    handed_over: RefCell<BTreeMap<Name, u64>>,
     pub(crate) gate: Gate,
     pub(crate) waits: Waits,
     /// All locks are being renewed, or taken again: so from the start, before which nothing is said
@@ -84,7 +76,6 @@ impl Locks {
             held: RefCell::default(),
             taking: RefCell::default(),
             pending: RefCell::default(),
-            handed_over: RefCell::default(),
             gate: Gate::default(),
             waits: Waits::default(),
             busy: Cell::new(true),
@@ -115,7 +106,7 @@ impl Locks {
     fn forget(&self, volume: &Name) {
         self.pending.borrow_mut().remove(volume);
         self.held.borrow_mut().remove(volume);
-        self.note(|record| record.held.retain(|name| *name != HeldName::from(volume)));
+        self.note(|record| record.gives_up(volume));
     }
 
     /// It was ours, and is not any more.
@@ -143,12 +134,14 @@ fn reply(reply: LockReply) -> Reply {
 }
 
 impl Core {
+    /// ESTALE: it was ours, and was broken; only giving it back ends that. Else our guests, who ask
+    /// at once, would have it again, and go on with a volume that is another's.
     pub(crate) async fn acquire(&self, volume: &Name) -> Answer<Reply> {
         let object = object(volume)?;
         let _turn = self.turns.take(&object).await;
         self.settle_predecessors(volume, &object).await?;
-        if self.is_handed_over(volume) {
-            return Err(Errno::BUSY);
+        if self.locks.registry.is_revoked(volume) {
+            return Err(Errno::STALE);
         }
         let taken = self.acquire_in_turn(volume, &object).await;
         taken.map(|already_ours| self.taken(volume, already_ours))
@@ -160,8 +153,7 @@ impl Core {
         if !self.locks.pending.borrow().contains(volume) {
             return Ok(());
         }
-        let found = self.find(object).await?;
-        let taken = match &found {
+        let taken = match self.find(object).await? {
             Some(_) => self.acquire_in_turn(volume, object).await,
             None => Err(Errno::NOENT),
         };
@@ -170,20 +162,8 @@ impl Core {
             Err(Errno::NOENT | Errno::BUSY) => self.locks.lose(volume),
             Err(errno) => return Err(errno),
         }
-        if found.is_none() {
-            let until = self.env.clock.now_ns() + HANDOVER_NS;
-            let mut handed_over = self.locks.handed_over.borrow_mut();
-            handed_over.insert(*volume, until);
-        }
         self.locks.pending.borrow_mut().remove(volume);
         Ok(())
-    }
-
-    fn is_handed_over(&self, volume: &Name) -> bool {
-        let mut handed_over = self.locks.handed_over.borrow_mut();
-        let now = self.env.clock.now_ns();
-        handed_over.retain(|_, until| *until > now);
-        handed_over.contains_key(volume)
     }
 
     /// True: it was ours, or a predecessor's.
@@ -192,7 +172,10 @@ impl Core {
             match self.take(volume, object, Take::Ours).await {
                 Ok(()) => return Ok(true),
                 // Broken by somebody who blocklists nobody: the original.
-                Err(Errno::NOENT | Errno::BUSY) => self.locks.lose(volume),
+                Err(Errno::NOENT | Errno::BUSY) => {
+                    self.locks.lose(volume);
+                    return Err(Errno::STALE);
+                }
                 Err(errno) => return Err(errno),
             }
         }

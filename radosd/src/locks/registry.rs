@@ -53,6 +53,9 @@ pub(crate) struct Record {
     pub(crate) listed: Vec<String>,
     /// Volumes whose locks turned out not to be ours any more, and when, in seconds since 1970.
     pub(crate) lost: Vec<(HeldName, u64)>,
+    /// Those of them that nobody has given up since: they are not taken again in silence.
+    #[serde(default)]
+    pub(crate) revoked: Vec<HeldName>,
     /// Changes that its successor is to answer with ETIMEDOUT ([`crate::timeouts`]).
     pub(crate) failed: Vec<String>,
 }
@@ -98,6 +101,7 @@ impl Registry {
                 locks: old.locks,
                 held: old.held,
                 lost: old.lost,
+                revoked: old.revoked,
                 failed: old.failed,
                 ..fresh
             }),
@@ -131,6 +135,15 @@ impl Registry {
     /// The addresses of dead predecessors that may still write.
     pub(crate) fn former(&self) -> Vec<String> {
         self.record.borrow().former.clone()
+    }
+
+    /// Whether the lock of `volume` was broken away from us, or our predecessor, and nobody has
+    /// given it up since.
+    pub(crate) fn is_revoked(&self, volume: &Name) -> bool {
+        self.record
+            .borrow()
+            .revoked
+            .contains(&HeldName::from(volume))
     }
 
     /// The volumes whose locks were ours, or our predecessor's, when last noted.
@@ -268,7 +281,16 @@ impl Record {
         self.held.retain(|held| *held != name);
         self.lost
             .retain(|(lost, since)| *lost != name && now.saturating_sub(*since) < LOST_S);
+        self.revoked.retain(|revoked| *revoked != name);
+        self.revoked.push(name.clone());
         self.lost.push((name, now));
+    }
+
+    /// The lock of `volume` is given back, or given up.
+    pub(crate) fn gives_up(&mut self, volume: &Name) {
+        let name = HeldName::from(volume);
+        self.held.retain(|held| *held != name);
+        self.revoked.retain(|revoked| *revoked != name);
     }
 }
 
