@@ -42,6 +42,7 @@ fn role_plan(command: args::PeerCommand) -> Result<(Plan, bool), StartError> {
         roles: vec![role],
         uid: command.generic.uid,
         gid: command.generic.gid,
+        sandbox: command.generic.sandbox,
     };
     Ok((plan, command.generic.daemonize))
 }
@@ -72,6 +73,7 @@ fn process_plan(file: &Path, name: &str) -> Result<(Plan, bool), StartError> {
         roles,
         uid: Some(node.user.uid),
         gid: Some(node.group.gid),
+        sandbox: node.sandbox,
     };
     Ok((plan, false))
 }
@@ -102,8 +104,8 @@ fn finish(plan: Result<(Plan, bool), StartError>, name: &str) -> ExitCode {
         }
         // Before the log's thread exists: a signal that a thread does not block would end us.
         process::block_stop_signals().map_err(sentence)?;
-        log::start(path.as_deref(), level).map_err(sentence)?;
-        process::run(&plan)
+        let signals = log::start(path.as_deref(), level).map_err(sentence)?;
+        process::run(&plan, || signals.follow())
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

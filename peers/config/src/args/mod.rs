@@ -100,6 +100,8 @@ pub struct Generic {
     pub cpus: Vec<usize>,
     /// `-dp`: the port that requests go on to which would block.
     pub blocking_port: Option<PortNo>,
+    /// `--sandbox`: confine the process before it serves.
+    pub sandbox: bool,
 }
 
 impl Generic {
@@ -110,6 +112,7 @@ impl Generic {
             segment: Some(config.xseg.segment.clone()),
             uid: Some(config.archipelago.user.uid),
             gid: Some(config.archipelago.group.gid),
+            sandbox: config.archipelago.sandbox,
             ..Generic::default()
         }
     }
