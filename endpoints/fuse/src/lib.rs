@@ -18,9 +18,12 @@
 //! one does, the process protects itself as well as it can ([`endpoint::memory`]).
 
 mod abi;
+mod arguments;
 pub mod device;
 mod disk;
 pub mod fuzz;
 mod in_use;
 mod mount;
 mod session;
+
+pub use arguments::Arguments;

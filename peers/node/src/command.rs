@@ -8,6 +8,18 @@ use config::{NodeConfig, Role};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Run one process of a node: all roles whose sections name it.
+#[derive(Debug, clap::Parser)]
+#[command(name = "archip-node", version)]
+pub struct ProcessArguments {
+    /// The node's configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which process
+    #[arg(long, value_name = "NAME")]
+    pub process: String,
+}
+
 /// What a failed start exits with, as the original's peers (spec/cli.md section 4).
 const FAILED: u8 = 255;
 

@@ -144,6 +144,18 @@ pub fn parse(
     }
 }
 
+/// The command line of `executable`, for man pages and completions.
+pub fn command(executable: Executable) -> clap::Command {
+    use clap::CommandFactory;
+    match executable {
+        Executable::Filed => options::Filed::command(),
+        Executable::Radosd => options::Radosd::command(),
+        Executable::Mapperd => options::Mapperd::command(),
+        Executable::Vlmcd => options::Vlmcd::command(),
+        Executable::Poold => options::Poold::command(),
+    }
+}
+
 fn read<T>(args: impl IntoIterator<Item = OsString>) -> Result<PeerCommand, clap::Error>
 where
     T: Parser + TryInto<PeerCommand, Error = String>,
