@@ -7,6 +7,8 @@ use benches::roles::{self, Role};
 use benches::runner::{self, Plan};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,7 +89,7 @@ fn measure(cli: &Cli) -> std::io::Result<()> {
         cases: Vec::new(),
         skipped: Vec::new(),
     };
-    print!("{}", facts_table(&report.facts));
+    say(format_args!("{}", facts_table(&report.facts)));
     let plan = plan(cli, seed);
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, plan.stop.clone())?;
@@ -97,9 +99,15 @@ fn measure(cli: &Cli) -> std::io::Result<()> {
     }
     if !cli.list {
         report.write(&cli.out)?;
-        println!("\nwritten to {}", cli.out.display());
+        say(format_args!("\nwritten to {}\n", cli.out.display()));
     }
     Ok(())
+}
+
+/// Prints. Whoever reads may have seen enough (`--list | head`), which is no reason to stop a
+/// measurement: its report goes to files as well.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = std::io::stdout().lock().write_fmt(text);
 }
 
 fn run_suite(suite: &Suite, cli: &Cli, setting: &Setting, plan: &Plan, report: &mut Report) {
@@ -111,7 +119,7 @@ fn run_suite(suite: &Suite, cli: &Cli, setting: &Setting, plan: &Plan, report: &
     let cases = match make(setting) {
         Ok(cases) => cases,
         Err(why) => {
-            println!("\nskipped: {name}: {why}");
+            say(format_args!("\nskipped: {name}: {why}\n"));
             report.skipped.push(format!("{name}: {why}"));
             return;
         }
@@ -121,11 +129,11 @@ fn run_suite(suite: &Suite, cli: &Cli, setting: &Setting, plan: &Plan, report: &
             return;
         }
         if cli.list {
-            println!("{:<40} {}", case.name, case.title);
+            say(format_args!("{:<40} {}\n", case.name, case.title));
             continue;
         }
         let outcome = runner::run(case, plan);
-        print!("\n{}", case_table(&outcome));
+        say(format_args!("\n{}", case_table(&outcome)));
         report.cases.push(outcome);
     }
 }

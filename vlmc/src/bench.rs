@@ -56,12 +56,8 @@ fn bench(cli: &Cli) -> Result<(), Failure> {
     if cli.ping == YesNo::Yes {
         bench.ping()?;
     }
-    let plan = match (&cli.volume, cli.total) {
-        // Without -ts the whole volume.
-        (Some(_), None) => Plan::new(cli, Some(bench.size()?)),
-        _ => Plan::new(cli, None),
-    };
-    let plan = plan.map_err(Failure::new)?;
+    let whole = cli.volume.as_ref().map(|_| bench.size()).transpose()?;
+    let plan = Plan::new(cli, whole).map_err(Failure::new)?;
     let report = bench.run(&plan)?;
     match cli.output.is_json() {
         true => say_json(&report)?,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod fuzz;
+mod manual;
 mod packages;
 mod quickstart;
 mod stream;
@@ -29,6 +30,10 @@ enum Command {
     Bench(bench::Options),
     /// Look for bytes that break a decoder, with libFuzzer
     Fuzz(fuzz::Options),
+    /// Write the man pages of every program
+    Man(manual::Options),
+    /// Write the completions of every program for bash, zsh and fish
+    Completions(manual::Options),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +42,8 @@ fn main() -> ExitCode {
         Command::Quickstart(options) => quickstart::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Man(options) => manual::run("man", &options),
+        Command::Completions(options) => manual::run("completions", &options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

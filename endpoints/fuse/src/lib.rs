@@ -19,9 +19,12 @@
 //! every request with EIO; so both protect themselves as well as they can ([`endpoint::memory`]).
 
 mod abi;
+mod arguments;
 pub mod device;
 mod disk;
 pub mod fuzz;
 mod in_use;
 mod mount;
 mod session;
+
+pub use arguments::Arguments;

@@ -36,6 +36,7 @@
 //! with `EINVAL` after its payload was thrown away. Reads of zeros are answered with a hole where
 //! the client negotiated that.
 
+mod arguments;
 pub mod backends;
 pub mod check;
 mod connection;
@@ -56,6 +57,7 @@ mod tests;
 pub mod volume;
 pub mod wire;
 
+pub use arguments::Arguments;
 pub use control::{Client, Handle};
 pub use export::{
     BlockSizes, BufferId, Buffers, Done, Export, Extent, Extra, Failure, Op, Token, Transfer, Turn,

@@ -8,6 +8,18 @@ use config::{NodeConfig, Role};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Run one process of a node: all roles whose sections name it.
+#[derive(Debug, clap::Parser)]
+#[command(name = "archip-node", version)]
+pub struct ProcessArguments {
+    /// The node's configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which process
+    #[arg(long, value_name = "NAME")]
+    pub process: String,
+}
+
 /// What a failed start exits with, as the original's peers (spec/cli.md section 4).
 const FAILED: u8 = 255;
 
@@ -42,6 +54,7 @@ fn role_plan(command: args::PeerCommand) -> Result<(Plan, bool), StartError> {
         roles: vec![role],
         uid: command.generic.uid,
         gid: command.generic.gid,
+        sandbox: command.generic.sandbox,
     };
     Ok((plan, command.generic.daemonize))
 }
@@ -72,6 +85,7 @@ fn process_plan(file: &Path, name: &str) -> Result<(Plan, bool), StartError> {
         roles,
         uid: Some(node.user.uid),
         gid: Some(node.group.gid),
+        sandbox: node.sandbox,
     };
     Ok((plan, false))
 }
@@ -102,8 +116,8 @@ fn finish(plan: Result<(Plan, bool), StartError>, name: &str) -> ExitCode {
         }
         // Before the log's thread exists: a signal that a thread does not block would end us.
         process::block_stop_signals().map_err(sentence)?;
-        log::start(path.as_deref(), level).map_err(sentence)?;
-        process::run(&plan)
+        let signals = log::start(path.as_deref(), level).map_err(sentence)?;
+        process::run(&plan, || signals.follow())
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

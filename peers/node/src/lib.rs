@@ -6,6 +6,7 @@
 //! - [`embedded`]: all peers inside the caller's process, over files or in memory;
 //! - [`engine`]: the production loop: a host of peers on one ring;
 //! - [`roles`]: from the description of a role to a peer;
+//! - [`sandbox`]: what a confined process may still do;
 //! - `served`: which directories this node has served, remembered across reboots;
 //! - [`pidfile`]: pid files, made exclusively, removed last;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
@@ -17,6 +18,7 @@ pub mod log;
 pub mod pidfile;
 pub mod process;
 pub mod roles;
+pub mod sandbox;
 mod served;
 pub mod supervisor;
 

@@ -3,8 +3,8 @@
 //! The order of a start, and why: privileges first, so that everything made later belongs to the
 //! node's user; the pid files, so that a second instance fails before it touches anything; the
 //! signals, blocked before any thread exists; the segment; then for each role its seat and its
-//! driver, whose drain lock proves that nothing of a dead predecessor can land any more; then
-//! recovery; only then requests.
+//! driver, whose drain lock proves that nothing of a dead predecessor can land any more; then, if
+//! asked for, the sandbox; then other threads, recovery, and only then requests.
 //!
 //! The order of an end: no new request; what is under way is finished; locks are given back; the
 //! ring ends; the pid files go last, because "gone" is what the tools wait for.
@@ -12,6 +12,7 @@
 use crate::engine::Engine;
 use crate::pidfile::PidFile;
 use crate::roles::{self, Purpose};
+use crate::sandbox::{Confined, Sandbox};
 use config::Role;
 use config::paths::Places;
 use nix::sys::signal::{SigSet, Signal};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub uid: Option<u32>,
     /// See `uid`.
     pub gid: Option<u32>,
+    /// Whether it is confined before it serves.
+    pub sandbox: bool,
 }
 
 /// Why a process can't start, as a sentence.
@@ -56,8 +59,8 @@ fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError 
     }
 }
 
-/// Runs the process to its end.
-pub fn run(plan: &Plan) -> Result<(), StartError> {
+/// Runs the process to its end. `confined` is called once, when threads may be started.
+pub fn run(plan: &Plan, confined: impl FnOnce() -> std::io::Result<()>) -> Result<(), StartError> {
     become_user(plan.uid, plan.gid)?;
     let run_dir = &plan.places.run_dir;
     std::fs::create_dir_all(run_dir)
@@ -71,11 +74,26 @@ pub fn run(plan: &Plan) -> Result<(), StartError> {
     let stop = stop_signals().map_err(failed("can't watch for signals"))?;
     let mut engine = Engine::new(Some(stop)).map_err(failed("can't start the reactor"))?;
     engine.cap_spins(threshold(&plan.roles));
+    let sandbox = plan.sandbox.then(|| Sandbox::of(plan));
+    confine(sandbox.as_ref(), Sandbox::before_roles)?;
     let connection = join(plan, &mut engine)?;
+    confine(sandbox.as_ref(), Sandbox::before_serving)?;
+    confined().map_err(failed("can't start a thread"))?;
     engine.keep(connection);
     engine.run(say_ready).map_err(failed("it serves no more"))?;
     drop(engine);
     drop(pid_files);
+    Ok(())
+}
+
+fn confine(
+    sandbox: Option<&Sandbox>,
+    moment: impl FnOnce(&Sandbox) -> std::io::Result<Option<Confined>>,
+) -> Result<(), StartError> {
+    let confined = sandbox.map(moment).transpose();
+    if let Some(confined) = confined.map_err(failed("SANDBOX"))?.flatten() {
+        confined.tell();
+    }
     Ok(())
 }
 

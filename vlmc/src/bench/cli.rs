@@ -35,7 +35,7 @@ pub(super) struct Cli {
     /// How many objects (also -to)
     #[arg(long, value_name = "N", conflicts_with = "total")]
     pub(super) objects: Option<u64>,
-    /// How many bytes in all, with suffix k, m or g (also -ts)
+    /// How many bytes in all, with suffix k, m or g (also -ts); at most those of the volume
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(super) total: Option<u64>,
     /// Size of an object (also -os)

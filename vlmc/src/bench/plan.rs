@@ -75,8 +75,19 @@ impl Order {
     }
 }
 
+/// Refused at once: every request past the end would go wrong, and the figures be worth nothing.
+fn check_end(end: u64, whole: u64) -> Result<(), String> {
+    match end <= whole {
+        true => Ok(()),
+        false => Err(format!(
+            "{end} bytes are asked for, but the volume has {whole}: give a smaller -ts, or none for all of it"
+        )),
+    }
+}
+
 impl Plan {
-    /// Reads the plan from the command line; `whole` is the size of a volume that is used whole.
+    /// Reads the plan from the command line; `whole` is the size of the volume, if it is one: all of
+    /// it is used unless something else is said, and nothing past its end.
     pub(super) fn new(cli: &Cli, whole: Option<u64>) -> Result<Plan, String> {
         let (block, object) = (cli.block_size, cli.object_size);
         if block == 0 || block % PAGE != 0 {
@@ -101,6 +112,9 @@ impl Plan {
             (false, None, _, None) => return Err("how many objects? Give -to N".into()),
         };
         let len = len.filter(|&len| len > 0).ok_or("there is nothing to do")?;
+        if let Some(whole) = whole.filter(|_| moves_data) {
+            check_end(len.saturating_mul(block), whole)?;
+        }
         Ok(Plan {
             operation: cli.operation,
             verify: cli.verify,
@@ -151,9 +165,27 @@ mod tests {
     use clap::Parser;
     use std::collections::HashSet;
 
-    fn plan(words: &str) -> Result<Plan, String> {
+    fn plan_of(words: &str, whole: Option<u64>) -> Result<Plan, String> {
         let words = format!("x --operation {words}");
-        Plan::new(&Cli::parse_from(words.split(' ')), None)
+        Plan::new(&Cli::parse_from(words.split(' ')), whole)
+    }
+
+    fn plan(words: &str) -> Result<Plan, String> {
+        plan_of(words, None)
+    }
+
+    /// Requests past the end of a volume were sent, and "went wrong".
+    #[test]
+    fn nothing_is_asked_past_the_end_of_a_volume() {
+        let count = |words: &str| {
+            let words = format!("read --volume x --config y {words}");
+            plan_of(words.trim_end(), Some(8 << 20)).map(|plan| plan.count())
+        };
+        assert_eq!((count(""), count("--total 8m")), (Ok(2048), Ok(2048)));
+        let sentence = "bytes are asked for, but the volume has 8388608";
+        for words in ["--total 9m", "--total 9m --requests 1"] {
+            assert!(count(words).unwrap_err().contains(sentence), "{words}");
+        }
     }
 
     #[test]

@@ -2,19 +2,9 @@
 
 use std::process::ExitCode;
 
-use archip_nbd::device;
+use archip_nbd::{Arguments, device};
 use clap::Parser;
-use endpoint::{Options, daemon};
-
-/// Present a volume to NBD clients such as QEMU, and print the address.
-///
-/// The process stays behind as a daemon until the volume is unmapped with `vlmc unmap`.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(flatten)]
-    options: Options,
-}
+use endpoint::daemon;
 
 fn main() -> ExitCode {
     let options = Arguments::parse().options;

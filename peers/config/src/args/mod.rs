@@ -100,6 +100,8 @@ pub struct Generic {
     pub cpus: Vec<usize>,
     /// `-dp`: the port that requests go on to which would block.
     pub blocking_port: Option<PortNo>,
+    /// `--sandbox`: confine the process before it serves.
+    pub sandbox: bool,
 }
 
 impl Generic {
@@ -110,6 +112,7 @@ impl Generic {
             segment: Some(config.xseg.segment.clone()),
             uid: Some(config.archipelago.user.uid),
             gid: Some(config.archipelago.group.gid),
+            sandbox: config.archipelago.sandbox,
             ..Generic::default()
         }
     }
@@ -138,6 +141,18 @@ pub fn parse(
         Executable::Mapperd => read::<options::Mapperd>(args),
         Executable::Vlmcd => read::<options::Vlmcd>(args),
         Executable::Poold => read::<options::Poold>(args),
+    }
+}
+
+/// The command line of `executable`, for man pages and completions.
+pub fn command(executable: Executable) -> clap::Command {
+    use clap::CommandFactory;
+    match executable {
+        Executable::Filed => options::Filed::command(),
+        Executable::Radosd => options::Radosd::command(),
+        Executable::Mapperd => options::Mapperd::command(),
+        Executable::Vlmcd => options::Vlmcd::command(),
+        Executable::Poold => options::Poold::command(),
     }
 }
 

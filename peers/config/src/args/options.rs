@@ -76,6 +76,9 @@ pub(super) struct Common {
     /// The port that requests go on to which would block (also -dp)
     #[arg(long, value_name = "PORT")]
     pub(super) blocking_port: Option<u32>,
+    /// Once it serves, open only its own directories and make only listed system calls
+    #[arg(long)]
+    pub(super) sandbox: bool,
 }
 
 fn umask(text: &str) -> Result<u32, String> {

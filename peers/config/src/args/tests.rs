@@ -325,6 +325,7 @@ proptest! {
             segment: Some(SEGMENT.parse().unwrap()),
             uid: ids.map(|ids| ids.0),
             gid: ids.map(|ids| ids.1),
+            sandbox: logs,
             ..Generic::default()
         };
         let executable = Executable::of(&role.kind);

@@ -136,6 +136,7 @@ fn command(options: Common, kind: RoleKind) -> Result<PeerCommand, String> {
         gid: options.gid,
         cpus: options.cpus,
         blocking_port: options.blocking_port.map(PortNo),
+        sandbox: options.sandbox,
     };
     Ok(PeerCommand { role, generic })
 }

@@ -61,6 +61,7 @@ fn generic_options(line: &mut Line, role: &Role, generic: &Generic) {
         line.value("--cpus", cpus.join(","));
     }
     line.optional("-dp", generic.blocking_port);
+    line.flag("--sandbox", generic.sandbox);
 }
 
 fn filed_options(line: &mut Line, role: &Role, filed: &FileBlocker) {
