@@ -2,6 +2,7 @@
 //! on to it.
 
 pub mod nbd;
+pub mod rados;
 pub mod rest;
 pub mod snapshots;
 pub mod volume;
@@ -26,7 +27,7 @@ pub struct Setting {
 /// A suite: its name, and what makes its cases.
 pub type Suite = (&'static str, fn(&Setting) -> Result<Vec<Case>, Trouble>);
 
-/// All of them, in the order of the report.
+/// All that need nothing but this machine, in the order of the report.
 pub const SUITES: &[Suite] = &[
     ("xseg", xseg::cases),
     ("volume", volume::cases),
@@ -34,3 +35,6 @@ pub const SUITES: &[Suite] = &[
     ("snapshots", snapshots::cases),
     ("rest", rest::cases),
 ];
+
+/// Those that need a Ceph cluster, and programs that were built for it.
+pub const ON_RADOS: &[Suite] = &[("rados", rados::cases)];

@@ -35,7 +35,7 @@ pub struct Facts {
 impl Facts {
     /// Looks around. `dirs` are the directories in use.
     pub fn gather(seed: u64, dirs: &[&Path]) -> Facts {
-        let programs = ["fio", "nbdkit", "qemu-nbd"];
+        let programs = ["fio", "nbdkit", "qemu-nbd", "rados"];
         Facts {
             kernel: read("/proc/sys/kernel/osrelease") + " " + &read("/proc/sys/kernel/version"),
             processor: field("/proc/cpuinfo", "model name").unwrap_or_default(),

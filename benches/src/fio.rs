@@ -1,43 +1,91 @@
-//! fio's NBD client: the same load on every NBD server, ours and the others'.
+//! fio's NBD client: the same load on every NBD server, ours and the others'. And its client of rbd.
 
 use crate::case::{Trouble, Turn};
 use crate::load::Work;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Does `work` on the NBD export at `uri` (`size` bytes of it) for `budget`.
+/// What fio works on.
+#[derive(Clone, Debug)]
+pub enum Target<'a> {
+    /// The NBD export at this address.
+    Nbd(&'a str),
+    /// An image of rbd.
+    Rbd {
+        /// Of the cluster; librbd's settings are in it, too.
+        conf: PathBuf,
+        /// Where the image is.
+        pool: &'a str,
+        /// Its name.
+        image: &'a str,
+    },
+}
+
+impl Target<'_> {
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Target::Nbd(uri) => vec!["--ioengine=nbd".into(), format!("--uri={uri}")],
+            Target::Rbd { pool, image, .. } => vec![
+                "--ioengine=rbd".into(),
+                "--clientname=admin".into(),
+                format!("--pool={pool}"),
+                format!("--rbdname={image}"),
+            ],
+        }
+    }
+
+    /// fio with `arguments` on it; what it printed.
+    fn fio(&self, arguments: &[String]) -> Result<String, Trouble> {
+        let mut command = Command::new("fio");
+        if let Target::Rbd { conf, .. } = self {
+            command.env("CEPH_CONF", conf).env_remove("CEPH_ARGS");
+        }
+        let output = command.args(arguments).args(self.arguments()).output();
+        let output = output.map_err(|why| Trouble::Missing(format!("fio: {why}")))?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(Trouble::Failed(format!(
+                "fio: {}",
+                text.lines().next().unwrap_or("")
+            ))),
+        }
+    }
+}
+
+/// Writes `size` bytes of `target` from `offset` on, `block` at once.
+pub fn fill(target: &Target<'_>, offset: u64, size: u64, block: u64) -> Result<(), Trouble> {
+    let line = [
+        "--name=fill".into(),
+        "--rw=write".into(),
+        format!("--bs={block}"),
+        format!("--offset={offset}"),
+        format!("--size={size}"),
+    ];
+    target.fio(&line).map(drop)
+}
+
+/// Does `work` on the first `size` bytes of `target` for `budget`.
 pub fn run(
-    uri: &str,
+    target: &Target<'_>,
     size: u64,
     work: &Work,
     seed: u64,
     budget: Duration,
 ) -> Result<Turn, Trouble> {
-    let output = Command::new("fio")
-        .args(arguments(uri, size, work, seed, budget))
-        .output()
-        .map_err(|why| Trouble::Missing(format!("fio: {why}")))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Trouble::Failed(format!(
-            "fio: {}",
-            text.lines().next().unwrap_or("")
-        )));
-    }
+    let text = target.fio(&arguments(size, work, seed, budget))?;
     // The engine prints a greeting before the JSON.
-    let text = String::from_utf8_lossy(&output.stdout);
     let json = text.find('{').map_or("", |at| &text[at..]);
     turn(json, work.write).ok_or(Trouble::Failed("fio told nothing".into()))
 }
 
-fn arguments(uri: &str, size: u64, work: &Work, seed: u64, budget: Duration) -> Vec<String> {
+fn arguments(size: u64, work: &Work, seed: u64, budget: Duration) -> Vec<String> {
     let order = if work.random { "rand" } else { "" };
     let verb = if work.write { "write" } else { "read" };
     vec![
         "--name=bench".into(),
-        "--ioengine=nbd".into(),
-        format!("--uri={uri}"),
         format!("--rw={order}{verb}"),
         format!("--bs={}", work.block),
         format!("--iodepth={}", work.depth),
@@ -89,14 +137,7 @@ mod tests {
             block: 4096,
             depth: 32,
         };
-        let line = arguments(
-            "nbd+unix:///?socket=/s",
-            1 << 20,
-            &work,
-            7,
-            Duration::from_secs(1),
-        )
-        .join(" ");
+        let line = arguments(1 << 20, &work, 7, Duration::from_secs(1)).join(" ");
         assert!(
             line.contains("--rw=randwrite --bs=4096 --iodepth=32 --size=1048576"),
             "{line}"

@@ -4,9 +4,10 @@
 //! contender that may; between requests it does nothing.
 
 use crate::case::Trouble;
+use crate::ceph::Cluster;
 use crate::load::Place;
 use client::{Client, Hint, Ports, Volume};
-use config::{NodeConfig, SampleParams};
+use config::{NodeConfig, SampleParams, SampleRados};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::cell::{Cell, OnceCell};
@@ -40,7 +41,7 @@ impl Shape {
 }
 
 /// What a node is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Wanted {
     /// Its folder is made below this one.
     pub parent: PathBuf,
@@ -52,6 +53,8 @@ pub struct Wanted {
     pub durable: bool,
     /// Bytes of its volume, all of them written.
     pub volume: u64,
+    /// Objects in the pools of this cluster instead of below `parent`.
+    pub rados: Option<Rc<Cluster>>,
 }
 
 /// The volume of every node.
@@ -59,8 +62,9 @@ pub const VOLUME: &[u8] = b"bench-volume";
 
 /// A node that starts when it is first asked for.
 pub struct Lab {
-    wanted: Wanted,
+    // Before its cluster, which must outlive it.
     node: OnceCell<Result<Node, Trouble>>,
+    wanted: Wanted,
 }
 
 impl Lab {
@@ -105,7 +109,9 @@ impl Node {
             .prefix("n")
             .tempdir_in(&wanted.parent);
         let folder = folder.map_err(Trouble::failed("node's folder"))?;
-        let config = configure(wanted, folder.path()).map_err(Trouble::failed("configuration"))?;
+        let rados = wanted.rados.as_ref().map(|cluster| cluster.storage());
+        let config = configure(wanted, rados.transpose()?, folder.path())
+            .map_err(Trouble::failed("configuration"))?;
         let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
         archipelago(&config.file, "start")?;
         let mut node = Node {
@@ -143,10 +149,15 @@ impl Node {
 
     /// A place for load on its volume.
     pub fn place(&self) -> Result<Place, Trouble> {
+        self.place_on(name(VOLUME))
+    }
+
+    /// A place for load on another volume.
+    pub fn place_on(&self, volume: Name) -> Result<Place, Trouble> {
         let kind = Kind::Client { name: "bench" };
         let joined = xseg::join::connect(&segment_socket(&self.config), kind);
         let joined = joined.map_err(Trouble::failed("joining the node"))?;
-        Ok(Place::new(joined, self.ports.vlmcd, name(VOLUME)))
+        Ok(Place::new(joined, self.ports.vlmcd, volume))
     }
 
     fn fill(&self) -> Result<(), Trouble> {
@@ -247,13 +258,18 @@ pub fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).expect("names of benchmarks are short")
 }
 
-fn configure(wanted: &Wanted, dir: &Path) -> Result<NodeConfig, String> {
+fn configure(
+    wanted: &Wanted,
+    rados: Option<SampleRados>,
+    dir: &Path,
+) -> Result<NodeConfig, String> {
     let count = COUNT.replace(COUNT.get() + 1);
     let params = SampleParams {
         // Short, because sockets have short paths.
         segment_name: format!("b{}-{count}", std::process::id()),
         process: (wanted.shape == Shape::One).then(|| "node".into()),
         direct: wanted.direct,
+        rados,
         ..SampleParams::new(dir)
     };
     let file = params.write().map_err(|why| why.to_string())?;

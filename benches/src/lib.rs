@@ -13,12 +13,14 @@
 //! | [`facts`], [`report`] | the machine, and the table, JSON and plots |
 //! | [`raw`] | what the kernel and the cache lines do without us |
 //! | [`lab`], [`load`], [`fio`], [`servers`] | nodes, load through the client, NBD clients and servers |
+//! | [`ceph`] | a cluster, `rados bench` and images of rbd |
 //! | [`usage`] | processor time and private memory of processes |
 //! | [`roles`] | what the other half of a ping-pong does, in a process of its own |
 //! | [`cases`] | the cases themselves, each with its sketch |
 
 pub mod case;
 pub mod cases;
+pub mod ceph;
 pub mod facts;
 pub mod fio;
 pub mod goal;

@@ -31,14 +31,22 @@ impl Work {
     pub fn title(&self) -> String {
         let order = if self.random { "random" } else { "sequential" };
         let verb = if self.write { "write" } else { "read" };
-        format!("{}k {order} {verb}, depth {}", self.block >> 10, self.depth)
+        format!("{} {order} {verb}, depth {}", self.size(), self.depth)
     }
 
     /// For names of cases: `randwrite-4k-qd16`.
     pub fn slug(&self) -> String {
         let order = if self.random { "rand" } else { "seq" };
         let verb = if self.write { "write" } else { "read" };
-        format!("{order}{verb}-{}k-qd{}", self.block >> 10, self.depth)
+        format!("{order}{verb}-{}-qd{}", self.size(), self.depth)
+    }
+
+    /// `4k`, `4M`.
+    fn size(&self) -> String {
+        match self.block >> 20 {
+            0 => format!("{}k", self.block >> 10),
+            mib => format!("{mib}M"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `archip-benches`: runs the cases, prints the table, writes JSON and plots.
 
-use benches::cases::{SUITES, Setting, Suite};
+use benches::cases::{ON_RADOS, SUITES, Setting, Suite};
 use benches::facts::Facts;
 use benches::report::{Report, case_table, facts_table};
 use benches::roles::{self, Role};
@@ -21,6 +21,9 @@ struct Cli {
     /// Everything in less than three minutes
     #[arg(long)]
     quick: bool,
+    /// On a Ceph cluster of one OSD, made for it; only this
+    #[arg(long)]
+    rados: bool,
     /// Only cases whose name contains this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -94,7 +97,8 @@ fn measure(cli: &Cli) -> std::io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, plan.stop.clone())?;
     }
-    for suite in SUITES {
+    let suites = if cli.rados { ON_RADOS } else { SUITES };
+    for suite in suites {
         run_suite(suite, cli, &setting, &plan, &mut report);
     }
     if !cli.list {
@@ -139,9 +143,15 @@ fn run_suite(suite: &Suite, cli: &Cli, setting: &Setting, plan: &Plan, report: &
 }
 
 fn plan(cli: &Cli, seed: u64) -> Plan {
-    let (turn, warm_up) = if cli.quick { (60, 20) } else { (500, 100) };
+    let (rounds, turn, warm_up) = match (cli.rados, cli.quick) {
+        (false, true) => (5, 60, 20),
+        (false, false) => (9, 500, 100),
+        // Ceph's own programs count in seconds.
+        (true, true) => (3, 1000, 0),
+        (true, false) => (9, 1000, 1000),
+    };
     Plan {
-        rounds: cli.rounds.unwrap_or(if cli.quick { 5 } else { 9 }),
+        rounds: cli.rounds.unwrap_or(rounds),
         turn: Duration::from_millis(cli.turn.unwrap_or(turn)),
         warm_up: Duration::from_millis(warm_up),
         seed,

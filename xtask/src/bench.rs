@@ -8,7 +8,7 @@ use std::io;
 use std::path::{self, PathBuf};
 use std::process::Command;
 
-use crate::test::workspace;
+use crate::test::{lacking_for_rados, workspace};
 
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Everything in less than three minutes
     #[arg(long)]
     quick: bool,
+    /// Volumes over RADOS instead, on a Ceph cluster made for it, beside rados bench and rbd
+    #[arg(long)]
+    rados: bool,
     /// Only cases whose name contains this; `--only NAME/` is a suite
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -32,6 +35,13 @@ const PACKAGES: [&str; 4] = ["benches", "archip-node", "archip-nbd", "vlmc"];
 
 /// Builds and measures. Returns whether both went well; goals that are missed do not count.
 pub(crate) fn run(options: &Options) -> io::Result<bool> {
+    if let Some(package) = lacking(options) {
+        println!(
+            "skipped: rados: the Debian package {package} is not installed (cargo xtask test \
+             --install installs it)"
+        );
+        return Ok(true);
+    }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     let workspace = workspace();
@@ -39,6 +49,9 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     PACKAGES.iter().for_each(|package| {
         build.args(["--package", package]);
     });
+    if options.rados {
+        build.args(["--features", "archip-node/rados"]);
+    }
     if !build.status()?.success() {
         return Ok(false);
     }
@@ -47,6 +60,11 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         .current_dir(&workspace)
         .status()?
         .success())
+}
+
+/// The package without which there is no RADOS here, if it is wanted.
+fn lacking(options: &Options) -> Option<&'static str> {
+    options.rados.then(lacking_for_rados)?
 }
 
 /// What cargo has just built, from the root of the workspace.
@@ -63,6 +81,7 @@ fn arguments(options: &Options) -> io::Result<Vec<String>> {
     };
     let mut arguments = vec!["--out".into(), out.display().to_string()];
     arguments.extend(options.quick.then(|| "--quick".into()));
+    arguments.extend(options.rados.then(|| "--rados".into()));
     if let Some(only) = &options.only {
         arguments.extend(["--only".into(), only.clone()]);
     }

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use rados_lab::Lab;
 
-use crate::test::LIBRADOS;
+use crate::test::lacking_for_rados;
 
 /// What `cargo xtask quickstart` may be told.
 #[derive(clap::Args)]
@@ -96,8 +96,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
 
 /// The package without which there is no RADOS here.
 fn lacking(options: &Options) -> Option<&'static str> {
-    let library = (!Path::new(LIBRADOS).exists()).then_some("librados-dev");
-    options.rados.then(|| library.or_else(rados_lab::missing))?
+    options.rados.then(lacking_for_rados)?
 }
 
 fn failed(what: impl Into<String>) -> io::Error {

@@ -26,8 +26,14 @@ struct Step {
 }
 
 /// What RADOS needs to build; where it is, everything is built and tested with it.
-pub(crate) const LIBRADOS: &str = "/usr/include/rados/librados.h";
+const LIBRADOS: &str = "/usr/include/rados/librados.h";
 const RADOS: &str = "archip-node/rados,system-tests/rados";
+
+/// The first package that a program on a cluster of its own needs and that is not here.
+pub(crate) fn lacking_for_rados() -> Option<&'static str> {
+    let library = (!Path::new(LIBRADOS).exists()).then_some("librados-dev");
+    library.or_else(rados_lab::missing)
+}
 
 /// The features that this machine can build: `--features ...`, or nothing.
 pub(crate) fn features() -> Vec<&'static str> {

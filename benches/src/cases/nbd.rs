@@ -7,7 +7,7 @@
 
 use super::Setting;
 use crate::case::{Case, Contender, Metric, Trouble, Turn};
-use crate::fio;
+use crate::fio::{self, Target};
 use crate::goal::Goal;
 use crate::lab::{Lab, Shape, Wanted};
 use crate::load::Work;
@@ -109,6 +109,7 @@ fn ground_cases(ground: Ground, depths: &[usize], setting: &Setting) -> Vec<Case
             direct: ground.direct,
             durable: ground.durable,
             volume: size,
+            rados: None,
         })
     });
     let mut cases = Vec::new();
@@ -220,7 +221,8 @@ impl Contender for Nbd {
             .server
             .as_ref()
             .ok_or(Trouble::Failed("no server".into()))?;
-        fio::run(server.uri(), self.size, &self.work, self.seed, budget)
+        let target = Target::Nbd(server.uri());
+        fio::run(&target, self.size, &self.work, self.seed, budget)
     }
 
     fn teardown(&mut self) {

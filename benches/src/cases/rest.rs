@@ -29,6 +29,7 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
             direct: false,
             durable: false,
             volume,
+            rados: None,
         })
     });
     let wait = Duration::from_secs(if setting.quick { 5 } else { 10 });

@@ -48,6 +48,7 @@ pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
         direct: true,
         durable: false,
         volume: 0,
+        rados: None,
     });
     let case = |size: u64, title: &str| {
         let full = format!("durable create, snapshot and clone of {title}");

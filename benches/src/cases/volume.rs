@@ -147,6 +147,7 @@ fn ground_cases(ground: &Ground, setting: &Setting) -> Vec<Case> {
             direct: ground.direct,
             durable: ground.durable,
             volume: size,
+            rados: None,
         })
     });
     let raw = |work| Raw {
