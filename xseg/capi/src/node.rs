@@ -22,6 +22,9 @@ use xseg::word::SeatNo;
 /// How long a node's holder may be away before its clients give up: its supervisor may be started
 /// again meanwhile.
 const AWAY_MAX: Duration = Duration::from_secs(15);
+/// The same when its socket is gone too: who ends in order removes it, and who is started again
+/// after a crash replaces it.
+const STOPPED_MAX: Duration = Duration::from_secs(2);
 
 /// Whether answers can be expected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +144,10 @@ impl Table {
     fn return_to_the_holder(&mut self) -> Presence {
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let old = self.connection.descriptor().as_raw_fd();
+        let patience = match self.connection.path().exists() {
+            true => AWAY_MAX,
+            false => STOPPED_MAX,
+        };
         match self.connection.reattach() {
             Ok(()) => {
                 unguard(old);
@@ -149,7 +156,7 @@ impl Table {
                 Presence::Up
             }
             Err(JoinError::NotRunning(_) | JoinError::System { .. })
-                if since.elapsed() < AWAY_MAX =>
+                if since.elapsed() < patience =>
             {
                 Presence::Away
             }

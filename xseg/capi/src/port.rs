@@ -15,6 +15,9 @@ use crate::abi::{posixfd_signal_desc, xseg_port};
 use crate::node::{self, Node};
 use crate::shared::Shared;
 
+/// How often the owner of a port may change while it is taken.
+const LOOKS_AT_A_PORT: usize = 16;
+
 /// A bound port.
 pub(crate) struct Port {
     pub(crate) core: Core,
@@ -136,14 +139,17 @@ fn bind_fixed(node: &Node, seat: &mut Seat, port: PortNo) -> Result<(), String> 
             "port {port} is not static: the static ports of the segment are 0 to {last}"
         ));
     }
-    let holder = segment.seat_of_port(port);
-    if let Some(holder) = holder {
-        refuse_the_living(node, seat, holder, port)?;
+    // The holder may be unbinding a dead owner's ports at this very moment: look again.
+    for _ in 0..LOOKS_AT_A_PORT {
+        let owner = seat.segment(PUBLIC).and_then(|s| s.seat_of_port(port));
+        if let Some(owner) = owner {
+            refuse_the_living(node, seat, owner, port)?;
+        }
+        if seat.take_port(port, owner) {
+            return Ok(());
+        }
     }
-    match seat.take_port(port, holder) {
-        true => Ok(()),
-        false => Err(format!("port {port} was taken by somebody else just now")),
-    }
+    Err(format!("port {port} goes from one to another"))
 }
 
 /// A port that a living process serves is its own.
