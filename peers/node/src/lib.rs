@@ -7,6 +7,7 @@
 //! - [`engine`]: the production loop: a host of peers on one ring;
 //! - [`roles`]: from the description of a role to a peer;
 //! - `served`: which directories this node has served, remembered across reboots;
+//! - [`poold`]: the lender of static ports, a program of its own;
 //! - [`pidfile`]: pid files, made exclusively, removed last;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
 
@@ -15,6 +16,7 @@ pub mod embedded;
 pub mod engine;
 pub mod log;
 pub mod pidfile;
+pub mod poold;
 pub mod process;
 pub mod roles;
 mod served;

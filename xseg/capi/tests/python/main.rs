@@ -36,6 +36,11 @@ fn the_tools_as_modules() {
 }
 
 #[test]
+fn ports_are_lent() {
+    plain("test_pool");
+}
+
+#[test]
 fn the_structures_are_those_of_the_library() {
     plain("test_layout");
 }
