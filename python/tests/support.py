@@ -32,13 +32,14 @@ ZERO_BLOCK = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 class Peers:
     """A segment, and the four peers on it."""
 
-    def __init__(self):
+    def __init__(self, spec=SPEC, ports=(BLOCKERB, BLOCKERM, MAPPER, VLMC)):
+        blockerb, blockerm, mapper, vlmc = ports
         self.dir = tempfile.mkdtemp(prefix="archip")
         common.set_run_dir(os.path.join(self.dir, "run"))
         common.LOGS_PATH = os.path.join(self.dir, "log")
         for name in ("blocks", "maps", "locks", "run", "log"):
             os.mkdir(os.path.join(self.dir, name))
-        self.segment = Segment(*SPEC)
+        self.segment = Segment(*spec)
         spec = self.segment.get_spec()
 
         def blocker(role, port, objects):
@@ -58,12 +59,12 @@ class Peers:
         def at(port):
             return {"spec": spec, "portno_start": port, "portno_end": port, "nr_ops": 64}
 
-        self.blockerb = blocker("blockerb", BLOCKERB, "blocks")
-        self.blockerm = blocker("blockerm", BLOCKERM, "maps")
+        self.blockerb = blocker("blockerb", blockerb, "blocks")
+        self.blockerm = blocker("blockerm", blockerm, "maps")
         self.mapperd = Mapperd(
-            role="mapperd", blockerm_port=BLOCKERM, blockerb_port=BLOCKERB, **at(MAPPER)
+            role="mapperd", blockerm_port=blockerm, blockerb_port=blockerb, **at(mapper)
         )
-        self.vlmcd = Vlmcd(role="vlmcd", blocker_port=BLOCKERB, mapper_port=MAPPER, **at(VLMC))
+        self.vlmcd = Vlmcd(role="vlmcd", blocker_port=blockerb, mapper_port=mapper, **at(vlmc))
         self.all = [self.blockerb, self.blockerm, self.mapperd, self.vlmcd]
 
     def start(self):

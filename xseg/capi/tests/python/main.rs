@@ -53,6 +53,13 @@ fn real_gevent_lets_others_run() {
 }
 
 #[test]
+fn pithos_workers_are_killed_and_replaced() {
+    if let Some(python) = Python::with("gevent", &["gevent"]) {
+        Rig::new().run(&python, "test_pithos");
+    }
+}
+
+#[test]
 fn the_types_are_complete() {
     if let Some(python) = Python::with("mypy", &["mypy"]) {
         python.module("mypy", &[]);
