@@ -40,6 +40,7 @@ use crate::word::{SeatNo, SlotNo, State, Word};
 use marks::root_of;
 use region::Region;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// The region that clients and peers share.
@@ -131,7 +132,7 @@ pub struct Seat {
     bells: Arc<dyn Bells>,
     port: PortNo,
     chain: Vec<SlotNo>,
-    _alive: Option<File>,
+    alive: Option<File>,
 }
 
 impl std::fmt::Debug for Seat {
@@ -162,7 +163,7 @@ impl Seat {
             bells,
             port: NO_PORT,
             chain: Vec::new(),
-            _alive: alive,
+            alive,
         };
         seat.members(|m| m.status.store(inbox::status::ALIVE, Ordering::SeqCst));
         seat
@@ -240,6 +241,36 @@ impl Seat {
             })
         };
         self.regions.iter().filter(|region| free(region)).count() > 0
+    }
+
+    /// Binds one port, provided that it still leads where `from` says (`None`: to nobody). False:
+    /// there is no such port, or somebody else was faster.
+    pub fn take_port(&mut self, port: PortNo, from: Option<SeatNo>) -> bool {
+        let expected = from.map_or(0, |seat| u64::from(seat.0) + 1);
+        let mine = u64::from(self.no.0) + 1;
+        let table = self.regions[0].segment.ports();
+        let taken = table.get(port as usize).is_some_and(|cell| {
+            cell.compare_exchange(expected, mine, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        });
+        if taken {
+            self.port = port;
+            self.members(|m| m.port.store(port, Ordering::Relaxed));
+        }
+        taken
+    }
+
+    /// Gives back every port that leads here: for a client that stays at its seat no longer. What
+    /// was sent to the seat before still reaches it.
+    pub fn unbind_all(&mut self) {
+        reclaim::unbind(&self.regions[0].segment, self.no);
+        self.port = NO_PORT;
+    }
+
+    /// The description that says this seat's owner lives; none inside one process. A process that
+    /// forks must see to it that its child closes it.
+    pub fn alive_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.alive.as_ref().map(AsFd::as_fd)
     }
 
     // ---- asking ----

@@ -65,6 +65,11 @@ impl Core {
         &self.seat
     }
 
+    /// Gets up: what is under way keeps its buffers until it is answered, and nobody hears of it.
+    pub fn into_seat(self) -> Seat {
+        self.seat
+    }
+
     /// Takes a data buffer of `len` bytes; `None` when none is free now.
     pub fn take_buffer(&mut self, len: u64) -> Option<Extent> {
         self.seat

@@ -1,6 +1,7 @@
 //! The peers' executables: from a command line to a running process.
 
 use crate::log;
+use crate::poold;
 use crate::process::{self, Plan, StartError};
 use config::args::{self, Executable};
 use config::paths::Places;
@@ -101,24 +102,50 @@ fn with_log(role: Role, log_dir: &Path) -> Role {
     }
 }
 
-/// Runs what was planned, and says on stderr why not.
+/// Runs poold from its own command line.
+pub fn run_poold() -> ExitCode {
+    let executable = Executable::Poold;
+    let command = match args::parse(executable, std::env::args_os()) {
+        Ok(command) => command,
+        Err(usage) => usage.exit(),
+    };
+    let daemonize = command.generic.daemonize;
+    let plan = poold::Plan::new(command).ok_or_else(|| sentence("this is not poold's role"));
+    let outcome = plan.and_then(|plan| {
+        let signals = prepare(&plan.role, daemonize)?;
+        signals.follow().map_err(sentence)?;
+        poold::run(&plan)
+    });
+    told(outcome, executable.name())
+}
+
+/// What comes before a role's own work: umask, background, signals, log.
+fn prepare(role: &Role, daemonize: bool) -> Result<log::Signals, StartError> {
+    // Before any thread or file exists.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(role.umask));
+    if daemonize {
+        process::daemonize()?;
+    }
+    // Before the log's thread exists: a signal that a thread does not block would end us.
+    process::block_stop_signals().map_err(sentence)?;
+    log::start(role.logfile.as_deref(), role.log_level).map_err(sentence)
+}
+
+/// Runs what was planned.
 fn finish(plan: Result<(Plan, bool), StartError>, name: &str) -> ExitCode {
     let outcome = plan.and_then(|(plan, daemonize)| {
         let first = plan
             .roles
             .first()
             .ok_or_else(|| sentence("a process needs a role"))?;
-        // Before any thread or file exists.
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(first.umask));
-        let (path, level) = (first.logfile.clone(), first.log_level);
-        if daemonize {
-            process::daemonize()?;
-        }
-        // Before the log's thread exists: a signal that a thread does not block would end us.
-        process::block_stop_signals().map_err(sentence)?;
-        let signals = log::start(path.as_deref(), level).map_err(sentence)?;
+        let signals = prepare(first, daemonize)?;
         process::run(&plan, || signals.follow())
     });
+    told(outcome, name)
+}
+
+/// Says on stderr, and in the log, why a process ends.
+fn told(outcome: Result<(), StartError>, name: &str) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -8,6 +8,7 @@
 //! - [`roles`]: from the description of a role to a peer;
 //! - [`sandbox`]: what a confined process may still do;
 //! - `served`: which directories this node has served, remembered across reboots;
+//! - [`poold`]: the lender of static ports, a program of its own;
 //! - [`pidfile`]: pid files, made exclusively, removed last;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
 
@@ -16,6 +17,7 @@ pub mod embedded;
 pub mod engine;
 pub mod log;
 pub mod pidfile;
+pub mod poold;
 pub mod process;
 pub mod roles;
 pub mod sandbox;

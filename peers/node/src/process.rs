@@ -52,7 +52,7 @@ pub struct StartError {
     pub sentence: String,
 }
 
-fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.into();
     move |why| StartError {
         sentence: format!("{what}: {why}"),
@@ -156,7 +156,7 @@ pub(crate) fn seat_role(
     Ok(())
 }
 
-fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
+pub(crate) fn become_user(uid: Option<u32>, gid: Option<u32>) -> Result<(), StartError> {
     use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setgid, setuid};
     let uid = uid.map(Uid::from_raw).filter(|&uid| uid != getuid());
     let user = uid.and_then(|uid| User::from_uid(uid).ok().flatten());
@@ -223,14 +223,14 @@ fn stop_set() -> SigSet {
 }
 
 /// TERM, INT and QUIT as a descriptor.
-fn stop_signals() -> std::io::Result<OwnedFd> {
+pub(crate) fn stop_signals() -> std::io::Result<OwnedFd> {
     block_stop_signals()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     Ok(SignalFd::with_flags(&stop_set(), flags)?.into())
 }
 
 /// Tells whoever started us.
-fn say_ready() {
+pub(crate) fn say_ready() {
     if let Some(pipe) = READY_PIPE.get() {
         // The parent is gone: nobody wants to know.
         let _ = nix::unistd::write(pipe, b"ready\n");
