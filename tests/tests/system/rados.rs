@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 use system_tests::real::{self, RealNode};
 
 /// Besides `blocks` and `maps`, pools of those tests that look at everything in them.
-const POOLS: [&str; 8] = [
+const POOLS: [&str; 10] = [
     "blocks",
     "maps",
     "job-blocks",
@@ -33,10 +33,12 @@ const POOLS: [&str; 8] = [
     "v2-maps",
     "legacy-blocks",
     "legacy-maps",
+    "replay-blocks",
+    "replay-maps",
 ];
 
 /// The cluster that tests share; `None`, with a line that says so, without its packages.
-fn shared(test: &str) -> Option<&'static Lab> {
+pub(crate) fn shared(test: &str) -> Option<&'static Lab> {
     static LAB: OnceLock<Lab> = OnceLock::new();
     if rados_lab::skip(test) {
         return None;

@@ -4,7 +4,7 @@
 //! That a single driver's writes wait, and what a timeout makes of them, is shown by radosd's own
 //! tests.
 
-use super::{name, node_on, start};
+use super::{name, node_on, shared, start};
 use rados_lab::{Lab, Options};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -156,4 +156,29 @@ fn below_min_size_writes_wait() {
     });
     judge(&lab, &tally, &outcomes);
     assert!(node.stop().unwrap().success());
+}
+
+/// The comparison that the others rest on sees a wrong block, and one that is missing.
+#[test]
+fn a_wrong_block_in_a_pool_is_seen() {
+    let Some(lab) = shared("a_wrong_block_in_a_pool_is_seen") else {
+        return;
+    };
+    let file = lab.dir().join("block");
+    std::fs::write(&file, 7u64.to_le_bytes().repeat(512)).unwrap();
+    let file = file.to_str().unwrap();
+    lab.rados(&["-p", "maps", "put", "looked-at-000000", file])
+        .unwrap();
+    let mut outcome = Outcome {
+        load: Load::Objects("looked-at".into()),
+        wrong: None,
+        stamps: [(0, 7)].into(),
+    };
+    let nothing = (1, Vec::<String>::new());
+    assert_eq!(pools::compare(lab, "maps", &outcome).unwrap(), nothing);
+    outcome.stamps = [(0, 8), (1, 7)].into();
+    let (compared, wrong) = pools::compare(lab, "maps", &outcome).unwrap();
+    assert_eq!((compared, wrong.len()), (2, 2), "{wrong:?}");
+    lab.rados(&["-p", "maps", "rm", "looked-at-000000"])
+        .unwrap();
 }
