@@ -5,6 +5,7 @@
 //! - [`real`]: a node of real processes, in a folder of its own;
 //! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
 //! - [`straight`]: what a verifier wrote, compared with the files themselves;
+//! - [`pools`]: the same with the objects of a cluster, and pools filled from trees;
 //! - [`stopper`]: stops a process in the midst of what it does;
 //! - [`windows`]: in which windows of a request's life a process was when it was killed;
 //! - [`ending`]: whether its ring had ended before its successor began;
@@ -12,6 +13,7 @@
 
 pub mod ending;
 pub mod golden;
+pub mod pools;
 pub mod real;
 pub mod sim;
 pub mod slow;

@@ -37,11 +37,16 @@ pub fn state_of(pid: i32) -> Option<char> {
 
 /// Where a node over this cluster has its objects.
 pub fn on(lab: &Lab) -> SampleRados {
+    on_pools(lab, "blocks", "maps")
+}
+
+/// The same in other pools.
+pub fn on_pools(lab: &Lab, blocks: &str, maps: &str) -> SampleRados {
     SampleRados {
         ceph_conf: lab.user_conf(),
         cephx_id: rados_lab::USER.into(),
-        blocks: "blocks".into(),
-        maps: "maps".into(),
+        blocks: blocks.into(),
+        maps: maps.into(),
     }
 }
 
@@ -147,6 +152,17 @@ impl RealNode {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Stops the node in good order and starts it again.
+    pub fn restart(&mut self) -> io::Result<()> {
+        let status = self.end()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("the node stopped with {status}")));
+        }
+        std::fs::remove_file(self.dir().join("notify"))?;
+        self.supervisor = start_supervisor(&self.file, self.dir.path())?;
+        Ok(())
     }
 
     /// Stops the node in good order.

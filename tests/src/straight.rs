@@ -30,7 +30,7 @@ fn files(dir: &Path) -> io::Result<HashMap<String, PathBuf>> {
 }
 
 /// The object that `block` of a load is in, and where in it.
-fn place(load: &Load, block: u64) -> Option<(String, u64)> {
+pub(crate) fn place(load: &Load, block: u64) -> Option<(String, u64)> {
     match load {
         Load::Volume(volume) => {
             let offset = block * BLOCK;

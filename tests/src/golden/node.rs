@@ -1,7 +1,7 @@
 //! An embedded node over a tree, and raw requests to its peers.
 
 use client::{Client, Hint, Name};
-use config::{NodeConfig, RoleKind, SampleParams};
+use config::{NodeConfig, RoleKind, SampleParams, SampleRados};
 use node::roles::Purpose;
 use node::{Embedded, Storage};
 use std::path::Path;
@@ -90,6 +90,19 @@ impl Node {
             )
             .unwrap(),
         )
+    }
+
+    /// A node over the pools of a cluster; its configuration is made in `dir`.
+    pub fn over_rados(dir: &Path, rados: SampleRados) -> Node {
+        let mut params = SampleParams::new(dir);
+        params.rados = Some(rados);
+        let config = NodeConfig::load(&params.write().unwrap()).unwrap();
+        let storage = Storage::Roles {
+            places: config.archipelago.places(),
+            roles: config.roles,
+            purpose: Purpose::Serve,
+        };
+        Node::of(Embedded::start(storage, 64).unwrap())
     }
 
     /// A node in memory.

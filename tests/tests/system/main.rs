@@ -5,5 +5,7 @@ mod embedded;
 mod golden;
 mod kills;
 mod lease;
+#[cfg(feature = "rados")]
+mod rados;
 mod simulation;
 mod trouble;

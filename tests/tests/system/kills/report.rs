@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     under_way: Vec<Vec<usize>>,
     /// Each death of a driver's process, and whether its disk was slow.
     pub(crate) endings: Vec<(bool, Ending)>,
+    /// How long after each death of a driver over RADOS its successor began.
+    pub(crate) successions: Vec<Duration>,
 }
 
 impl Seen {
@@ -81,6 +83,14 @@ impl Seen {
         }
         for slow in [false, true] {
             text += &self.report_rings(slow);
+        }
+        if !self.successions.is_empty() {
+            let (count, began) = (self.successions.len(), spread(self.successions.clone()));
+            let _ = writeln!(
+                text,
+                "drivers killed over RADOS: {count}; successor began after (least, median, most) \
+                 {began:?}"
+            );
         }
         let _ = writeln!(
             text,

@@ -2,11 +2,12 @@
 
 use super::ROLES;
 use super::report::{AT_LEAST, Seen};
+use config::{Role, RoleKind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use system_tests::ending::{DrainLocks, Victim};
+use system_tests::ending::{DrainLocks, Ending, Victim};
 use system_tests::real::{RealNode, state_of};
 use system_tests::slow::SlowGroup;
 use system_tests::stopper::{self, Stopped};
@@ -53,7 +54,8 @@ pub(crate) struct Run<'a> {
     observed: Observed,
     /// The seats of `ROLES`, in their order.
     seats: Vec<SeatNo>,
-    locks: DrainLocks,
+    /// Those of the blockers over files; over RADOS nothing of a dead process is left in the kernel.
+    locks: Option<DrainLocks>,
     /// Whether this machine can slow a disk.
     slows: bool,
     seen: Seen,
@@ -62,15 +64,13 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn new(node: &'a RealNode, tally: &'a Tally, dice: ChaCha8Rng) -> Run<'a> {
         let observed = observe(&node.socket()).expect("the supervisor lives");
-        let slow = SlowGroup::new(node.dir(), SLOW);
-        if let Err(why) = &slow {
-            println!("SKIP slow disk: {why}");
-        }
+        let has_files = |role: &Role| matches!(role.kind, RoleKind::FileBlocker(_));
+        let over_files = node.config.roles.iter().any(has_files);
         let run_dir = &node.config.archipelago.run_dir;
         Run {
             seats: ROLES.map(|role| seat_of(&observed, role)).to_vec(),
-            locks: DrainLocks::new(run_dir, &ROLES[..2]),
-            slows: slow.is_ok(),
+            locks: over_files.then(|| DrainLocks::new(run_dir, &ROLES[..2])),
+            slows: over_files && can_slow(node),
             seen: Seen::default(),
             node,
             tally,
@@ -120,21 +120,20 @@ impl<'a> Run<'a> {
         if drivers.is_empty() {
             return stopped.kill().ok();
         }
-        let victim = Victim::new(&self.observed, &self.locks, pid, drivers);
-        assert!(
-            victim.holds_its_lock(),
-            "{pid} has its drain lock in its ring"
-        );
         // Before the kill, so that whatever its ring has is known to the verifiers as unanswered.
         let deaths = self.tally.deaths.fetch_add(1, Relaxed) + 1;
-        stopped.kill().expect("a stopped process can be killed");
-        let hurry = |since| match &slow {
-            Some(group) if since > LONG_ENOUGH => group.hurry(),
-            _ => Ok(()),
-        };
-        let ending = victim.watch(hurry).expect("a successor");
+        match &self.locks {
+            Some(locks) => {
+                let victim = Victim::new(&self.observed, locks, pid, drivers);
+                let ending = watch_ring(victim, stopped, slow);
+                self.seen.endings.push((plan.slow, ending));
+            }
+            None => {
+                let began = watch_successor(&self.observed, &drivers, stopped);
+                self.seen.successions.push(began);
+            }
+        }
         self.tally.ended.store(deaths, Relaxed);
-        self.seen.endings.push((plan.slow, ending));
         Some(())
     }
 
@@ -188,6 +187,41 @@ impl<'a> Run<'a> {
             moved.load(Relaxed) >= goal || begin.elapsed() > LONG_ENOUGH
         });
     }
+}
+
+/// Kills a driver over files, and watches its ring and its successor.
+fn watch_ring(victim: Victim, stopped: Stopped, slow: Option<SlowGroup>) -> Ending {
+    assert!(
+        victim.holds_its_lock(),
+        "the victim has its drain lock in its ring"
+    );
+    stopped.kill().expect("a stopped process can be killed");
+    let hurry = |since| match &slow {
+        Some(group) if since > LONG_ENOUGH => group.hurry(),
+        _ => Ok(()),
+    };
+    victim.watch(hurry).expect("a successor")
+}
+
+/// Kills a driver over RADOS, and waits until its successor takes up requests; how long that took.
+/// By then the cluster lets nothing of the dead in any more.
+fn watch_successor(observed: &Observed, drivers: &[SeatNo], stopped: Stopped) -> Duration {
+    let served = windows::serving(observed, drivers);
+    let killed = Instant::now();
+    stopped.kill().expect("a stopped process can be killed");
+    until("a successor", || {
+        windows::serving(observed, drivers) != served
+    });
+    killed.elapsed()
+}
+
+/// Whether this machine can slow the node's disk; says so if not.
+fn can_slow(node: &RealNode) -> bool {
+    let slow = SlowGroup::new(node.dir(), SLOW);
+    if let Err(why) = &slow {
+        println!("SKIP slow disk: {why}");
+    }
+    slow.is_ok()
 }
 
 fn seat_of(observed: &Observed, role: &str) -> SeatNo {
