@@ -2,6 +2,7 @@
 //!
 //! - [`job`]: the main job, and what it leaves in the pools, by independent eyes;
 //! - [`golden`]: what the original wrote, put into pools, reads back;
+//! - [`breaking`]: two nodes, and a lock that one breaks while the other writes;
 //! - [`migration`]: two nodes, and a volume that moves between them under load;
 //! - [`clients`]: NBD clients, and a filesystem;
 //! - [`deaths`]: daemons of the cluster killed under load, and too few of them left;
@@ -9,6 +10,7 @@
 //!
 //! Tests that leave the daemons alone share one cluster. It is gone when the process is.
 
+mod breaking;
 mod clients;
 mod deaths;
 mod golden;
