@@ -2,6 +2,7 @@
 //! on to it.
 
 pub mod nbd;
+pub mod python;
 pub mod rados;
 pub mod rest;
 pub mod snapshots;
@@ -33,6 +34,7 @@ pub const SUITES: &[Suite] = &[
     ("volume", volume::cases),
     ("nbd", nbd::cases),
     ("snapshots", snapshots::cases),
+    ("python", python::cases),
     ("rest", rest::cases),
 ];
 

@@ -6,14 +6,14 @@ result. `archipelago.volume` waits in place, `archipelago.aio` in its event loop
 
 import ctypes
 import json
-from ctypes import addressof, byref, c_char_p, c_void_p, cast, string_at
+from ctypes import addressof, byref, c_char, c_char_p, c_void_p, string_at
 from typing import Any, Dict, Generator, List, NamedTuple, Optional, TypeVar, Union
 
 from xseg import xprotocol as xp
 from xseg import xseg_api
 
 from ._request import Name, Request, _named
-from ._segment import Segment, Xseg_ctx, last_error, to_bytes
+from ._segment import LOOK_EVERY_US, Segment, Xseg_ctx, last_error, to_bytes
 from .errors import Error, OperationError
 
 T = TypeVar("T")
@@ -181,34 +181,40 @@ class Operations:
 
     # ---- data ----
 
-    def transfer(self, op: int, name: bytes, offset: int, address: int, length: int,
-                 flags: int) -> Steps[None]:
+    def transfer(self, plan: "Transfer") -> Steps[None]:
         """Reads or writes memory, which must stay where it is until this is over."""
-        spec = xseg_api.xseg_transfer_spec(
-            op=op,
-            flags=flags,
-            v0_size=UNKNOWN,
-            offset=offset,
-            dst=self.ports.vlmcd,
-            targetlen=len(name),
-            target=c_char_p(name),
-            data=address,
-            datalen=length,
-        )
         ctx = self.ctx
-        transfer = xseg_api.xseg_transfer_start(ctx.ctx, ctx.portno, byref(spec))
+        transfer = xseg_api.xseg_transfer_start(ctx.ctx, ctx.portno, plan.reference)
         if not transfer:
             raise Error(f"Cannot start a transfer: {last_error()}")
+        yield from self._follow(plan, transfer)
+
+    def _follow(self, plan: "Transfer", transfer: int) -> Steps[None]:
+        ctx = self.ctx
         errno = 0
         try:
             while xseg_api.xseg_transfer_step(ctx.ctx, transfer) == 0:
                 yield
         finally:
             errno = xseg_api.xseg_transfer_end(ctx.ctx, transfer)
-        if errno != 0:
-            what = "read" if op == xp.X_READ else "write"
-            text = f"{what} of {length} bytes of {shown(name)} at {offset}"
-            raise OperationError(errno, text)
+        plan.check(errno)
+
+    def transfer_in_the_library(self, plan: "Transfer") -> Optional[Steps[None]]:
+        """The same at one go, asleep in the library. What is not over after a while is returned
+        to be followed, so that signals are seen."""
+        ctx = self.ctx
+        errno = xseg_api.xseg_transfer_run(
+            ctx.ctx, ctx.portno, plan.reference, LOOK_EVERY_US, plan.under_way_reference
+        )
+        if errno == 0:
+            return None
+        if errno < 0:
+            transfer = plan.under_way.value
+            if not transfer:
+                raise Error(f"Cannot start a transfer: {last_error()}")
+            return self._follow(plan, transfer)
+        plan.check(errno)
+        return None
 
     def flush(self, name: Name) -> Steps[None]:
         yield from self._simple(self.ports.vlmcd, xp.X_FLUSH, name, "flush")
@@ -244,32 +250,77 @@ class Operations:
         return found
 
 
-class Memory:
-    """The address of a buffer, which stays where it is while this lives."""
+class Transfer:
+    """What a volume's transfers have in common, and the one that is planned: it is made once,
+    because a structure costs more than the transfer of a page."""
 
-    def __init__(self, buffer: Buffer, writable: bool) -> None:
+    def __init__(self, port: int, name: bytes) -> None:
+        self._name = name
+        self.spec = xseg_api.xseg_transfer_spec(
+            v0_size=UNKNOWN, dst=port, targetlen=len(name), target=name
+        )
+        self.reference = byref(self.spec)
+        self.under_way = c_void_p()
+        self.under_way_reference = byref(self.under_way)
+
+    def plan(self, op: int, offset: int, address: int, length: int, flags: int) -> "Transfer":
+        """The next one."""
+        if offset < 0:
+            raise ValueError("the offset is negative")
+        spec = self.spec
+        spec.op = op
+        spec.flags = flags
+        spec.offset = offset
+        spec.data = address
+        spec.datalen = length
+        return self
+
+    def check(self, errno: int) -> None:
+        """Raises what the end of a transfer says."""
+        if errno != 0:
+            spec = self.spec
+            what = "read" if spec.op == xp.X_READ else "write"
+            text = f"{what} of {spec.datalen} bytes of {shown(self._name)} at {spec.offset}"
+            raise OperationError(errno, text)
+
+
+def writable(buffer: Buffer) -> "tuple[Any, int, int]":
+    """What keeps a buffer where it is while it lives, its address, and its bytes."""
+    view = memoryview(buffer)
+    if view.readonly:
+        raise ValueError("the buffer cannot be written")
+    if not view.c_contiguous:
+        raise ValueError("the buffer is not contiguous")
+    length = view.nbytes
+    if length == 0:
+        return view, 0, 0
+    kept = c_char.from_buffer(view if view.format == "B" else view.cast("B"))
+    return kept, addressof(kept), length
+
+
+def readable(buffer: Buffer) -> "tuple[Any, int, int]":
+    """The same for a buffer that is only read. ctypes gives the address of bytes and of what can
+    be written; others are copied once."""
+    if not isinstance(buffer, bytes):
         view = memoryview(buffer)
-        if not view.c_contiguous:
-            raise ValueError("the buffer is not contiguous")
-        self.length = view.nbytes
-        if view.readonly and writable:
-            raise ValueError("the buffer cannot be written")
-        if view.readonly:
-            # ctypes gives the address of bytes alone; others are copied once.
-            self._kept: Any = buffer if isinstance(buffer, bytes) else bytes(view)
-            self.address = cast(c_char_p(self._kept), c_void_p).value or 0
-        elif self.length:
-            self._kept = (ctypes.c_char * self.length).from_buffer(view.cast("B"))
-            self.address = addressof(self._kept)
-        else:
-            self._kept, self.address = buffer, 0
+        if not view.readonly and view.c_contiguous:
+            return writable(view)
+        buffer = view.tobytes()
+    return buffer, address_of(buffer), len(buffer)
+
+
+def address_of(data: bytes) -> int:
+    """Where bytes lie."""
+    return c_void_p.from_buffer(c_char_p(data)).value or 0
+
+
+_make_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_make_bytes.restype = ctypes.py_object
+_make_bytes.argtypes = [c_void_p, ctypes.c_ssize_t]
 
 
 def new_bytes(length: int) -> "tuple[bytes, int]":
     """Bytes that nobody has seen yet, to be filled, and their address."""
-    make = ctypes.pythonapi.PyBytes_FromStringAndSize
-    make.restype = ctypes.py_object
-    make.argtypes = [c_void_p, ctypes.c_ssize_t]
-    made: bytes = make(None, length)
-    return made, cast(c_char_p(made), c_void_p).value or 0
+    made: bytes = _make_bytes(None, length)
+    return made, address_of(made)
 

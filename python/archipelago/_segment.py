@@ -98,6 +98,17 @@ class Segment:
         return int(handle)
 
 
+def is_select_patched() -> bool:
+    """Whether somebody (gevent) put a `select` of his own in place: a Python function, whenever
+    that was done."""
+    return not isinstance(select.select, BuiltinFunctionType)
+
+
+def waits_in_the_library() -> bool:
+    """Whether a wait may sleep in the library: nobody asked for another way."""
+    return common.xseg_wait_signal_green is xseg_wait_signal_green and not is_select_patched()
+
+
 def xseg_wait_signal_green(ctx: Any, sd: Any, timeout: int) -> None:
     """Sleeps until the wake-up descriptor ``sd`` rings, at most ``timeout`` microseconds.
 
@@ -105,8 +116,7 @@ def xseg_wait_signal_green(ctx: Any, sd: Any, timeout: int) -> None:
     may put its own in its place. This one lets other greenlets run when gevent has patched
     ``select``, and else sleeps in the library.
     """
-    # A patched one is a Python function, whenever it was patched.
-    if isinstance(select.select, BuiltinFunctionType):
+    if not is_select_patched():
         xseg_api.xseg_wait_signal(ctx, sd, min(timeout, 0xFFFFFFFF))
         return
     fd = cast(sd, POINTER(posixfd_signal_desc)).contents.fd

@@ -20,12 +20,14 @@ from ._operations import (
     Buffer,
     Entry,
     Extent,
-    Memory,
     Operations,
     Ports,
     Steps,
     T,
+    Transfer,
     new_bytes,
+    readable,
+    writable,
 )
 from ._request import Name
 from ._segment import Segment, to_bytes
@@ -210,10 +212,11 @@ class Volume:
             await self.flush()
 
     async def _transfer(self, op: int, offset: int, address: int, length: int, flags: int) -> None:
-        if offset < 0:
-            raise ValueError("the offset is negative")
-        steps = self.node.operations.transfer(op, self._target, offset, address, length, flags)
-        await self.node.run(steps)
+        operations = self.node.operations
+        # One for each, for many may be under way.
+        plan = Transfer(operations.ports.vlmcd, self._target)
+        plan.plan(op, offset, address, length, flags)
+        await self.node.run(operations.transfer(plan))
 
     async def read(self, length: int, offset: int = 0) -> bytes:
         """Exactly ``length`` bytes."""
@@ -225,17 +228,18 @@ class Volume:
 
     async def readinto(self, buffer: Buffer, offset: int = 0) -> int:
         """Fills a writable buffer; its bytes are copied once, from the segment."""
-        memory = Memory(buffer, writable=True)
-        await self._transfer(xp.X_READ, offset, memory.address, memory.length, 0)
-        return memory.length
+        kept, address, length = writable(buffer)
+        await self._transfer(xp.X_READ, offset, address, length, 0)
+        del kept
+        return length
 
     async def write(self, data: Buffer, offset: int = 0, *, durable: bool = False) -> int:
         """Writes all of ``data``; it is durable after `flush`, or with ``durable`` at once."""
-        memory = Memory(data, writable=False)
-        flags = xp.XF_FUA if durable else 0
+        kept, address, length = readable(data)
         self._dirty = True
-        await self._transfer(xp.X_WRITE, offset, memory.address, memory.length, flags)
-        return memory.length
+        await self._transfer(xp.X_WRITE, offset, address, length, xp.XF_FUA if durable else 0)
+        del kept
+        return length
 
     async def flush(self) -> None:
         """Makes everything that was written durable."""

@@ -27,15 +27,17 @@ from ._operations import (
     Buffer,
     Entry,
     Extent,
-    Memory,
     Operations,
     Ports,
     Steps,
     T,
+    Transfer,
     new_bytes,
+    readable,
+    writable,
 )
 from ._request import Name
-from ._segment import LOOK_EVERY_US, Segment, to_bytes
+from ._segment import LOOK_EVERY_US, Segment, to_bytes, waits_in_the_library
 from .errors import Error
 
 __all__ = ["Entry", "Extent", "Node", "Ports", "Volume"]
@@ -66,7 +68,8 @@ class Node:
     ) -> None:
         if segment is None or ports is None:
             segment, ports = from_config(config)
-        self._lock = threading.RLock()
+        # Held by the thread that uses the node.
+        self.lock = threading.RLock()
         self._operations: Optional[Operations] = Operations(segment, ports)
 
     def __enter__(self) -> "Node":
@@ -82,7 +85,7 @@ class Node:
 
     def close(self) -> None:
         """Leaves the node; its volumes can't be used any more."""
-        with self._lock:
+        with self.lock:
             if self._operations is not None:
                 self._operations.ctx.shutdown()
             self._operations = None
@@ -96,7 +99,7 @@ class Node:
 
     def run(self, steps: Steps[T]) -> T:
         """Runs an operation to its end, for this package."""
-        with self._lock:
+        with self.lock:
             ctx = self.operations.ctx
             ctx.prepare_wait()
             try:
@@ -111,6 +114,16 @@ class Node:
                 steps.close()
                 if ctx.ctx:
                     ctx.cancel_wait()
+
+    def transfer(self, plan: Transfer) -> None:
+        """Runs a transfer to its end, for this package, which holds `lock`."""
+        operations = self.operations
+        if not waits_in_the_library():
+            self.run(operations.transfer(plan))
+            return
+        rest = operations.transfer_in_the_library(plan)
+        if rest is not None:
+            self.run(rest)
 
     def create(self, name: Name, size: int) -> None:
         """Makes a blank volume; it takes no room yet."""
@@ -172,7 +185,7 @@ class Volume:
         self._owned = node is None
         self.node = Node(config) if node is None else node
         self.name = name
-        self._target = to_bytes(name)
+        self._plan = Transfer(self.node.operations.ports.vlmcd, to_bytes(name))
         self._dirty = False
         try:
             self._size = self.node.size(name)
@@ -210,10 +223,8 @@ class Volume:
         return self._size
 
     def _transfer(self, op: int, offset: int, address: int, length: int, flags: int) -> None:
-        if offset < 0:
-            raise ValueError("the offset is negative")
-        steps = self.node.operations.transfer(op, self._target, offset, address, length, flags)
-        self.node.run(steps)
+        with self.node.lock:
+            self.node.transfer(self._plan.plan(op, offset, address, length, flags))
 
     def read(self, length: int, offset: int = 0) -> bytes:
         """Exactly ``length`` bytes; a range past the end is an error."""
@@ -225,17 +236,18 @@ class Volume:
 
     def readinto(self, buffer: Buffer, offset: int = 0) -> int:
         """Fills a writable buffer; its bytes are copied once, from the segment."""
-        memory = Memory(buffer, writable=True)
-        self._transfer(xp.X_READ, offset, memory.address, memory.length, 0)
-        return memory.length
+        kept, address, length = writable(buffer)
+        self._transfer(xp.X_READ, offset, address, length, 0)
+        del kept
+        return length
 
     def write(self, data: Buffer, offset: int = 0, *, durable: bool = False) -> int:
         """Writes all of ``data``; it is durable after `flush`, or with ``durable`` at once."""
-        memory = Memory(data, writable=False)
-        flags = xp.XF_FUA if durable else 0
+        kept, address, length = readable(data)
         self._dirty = True
-        self._transfer(xp.X_WRITE, offset, memory.address, memory.length, flags)
-        return memory.length
+        self._transfer(xp.X_WRITE, offset, address, length, xp.XF_FUA if durable else 0)
+        del kept
+        return length
 
     def flush(self) -> None:
         """Makes everything that was written durable."""

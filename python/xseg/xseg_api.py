@@ -59,6 +59,7 @@ __all__ = [
     "xseg_transfer_start",
     "xseg_transfer_step",
     "xseg_transfer_wait",
+    "xseg_transfer_run",
     "xseg_transfer_abandon",
     "xseg_transfer_end",
 ]
@@ -188,5 +189,10 @@ xseg_transfer_start = _function(
 )
 xseg_transfer_step = _function("xseg_transfer_step", c_int, [_seg, c_void_p])
 xseg_transfer_wait = _function("xseg_transfer_wait", c_int, [_seg, c_void_p, c_uint64])
+xseg_transfer_run = _function(
+    "xseg_transfer_run",
+    c_int,
+    [_seg, xport, POINTER(xseg_transfer_spec), c_uint64, POINTER(c_void_p)],
+)
 xseg_transfer_abandon = _function("xseg_transfer_abandon", None, [_seg, c_void_p])
 xseg_transfer_end = _function("xseg_transfer_end", c_int, [_seg, c_void_p])

@@ -28,7 +28,9 @@ pub(crate) struct Port {
     waiting: bool,
     /// Requests answered and not yet received, by their address.
     pub(crate) landed: VecDeque<usize>,
-    pub(crate) spin: Spin,
+    /// What was learnt about spinning; away while somebody spins. Making a new one asks the system
+    /// how many cores there are, which takes longer than the spin.
+    pub(crate) spin: Option<Spin>,
     /// How many requests the program holds.
     pub(crate) requests: usize,
     /// Kept for its vector.
@@ -54,7 +56,7 @@ impl Port {
             desc: Shared::new(desc),
             waiting: false,
             landed: VecDeque::new(),
-            spin: Spin::default(),
+            spin: Some(Spin::default()),
             requests: 0,
             done: Vec::new(),
         })

@@ -41,7 +41,7 @@ fn spin(handle: &Handle, no: PortNo) -> Result<bool, String> {
         let mut state = handle.lock();
         let port = state.port(no)?;
         port.core.seat().wake();
-        std::mem::take(&mut port.spin)
+        port.spin.take().unwrap_or_default()
     };
     let start = Instant::now();
     let look = || {
@@ -49,7 +49,7 @@ fn spin(handle: &Handle, no: PortNo) -> Result<bool, String> {
         Ok::<bool, Infallible>(state.port(no).is_ok_and(|p| p.core.seat().has_mail()))
     };
     let Ok(seen) = spin.until(|| start.elapsed().as_nanos() as u64, look);
-    handle.lock().port(no)?.spin = spin;
+    handle.lock().port(no)?.spin = Some(spin);
     Ok(seen)
 }
 

@@ -163,6 +163,10 @@ struct xseg_transfer *xseg_transfer_start(struct xseg *xseg, xport portno,
 int xseg_transfer_step(struct xseg *xseg, struct xseg_transfer *transfer);
 /* Goes on and waits. */
 int xseg_transfer_wait(struct xseg *xseg, struct xseg_transfer *transfer, uint64_t usec_timeout);
+/* All three at once: what xseg_transfer_end says. -1: it can't be started, or it is not over in this
+ * time, and *under_way is to be waited for and ended. */
+int xseg_transfer_run(struct xseg *xseg, xport portno, const struct xseg_transfer_spec *spec,
+                      uint64_t usec_timeout, struct xseg_transfer **under_way);
 /* Nothing will be answered any more. */
 void xseg_transfer_abandon(struct xseg *xseg, struct xseg_transfer *transfer);
 /* Ends it, over or not. 0, or why it failed (a Linux error number); -1: no such transfer. */

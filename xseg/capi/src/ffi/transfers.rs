@@ -111,6 +111,41 @@ pub extern "C" fn xseg_transfer_wait(
     })
 }
 
+/// Starts a transfer, waits at most `usec_timeout` microseconds, and ends it: what
+/// `xseg_transfer_end` says. -1: it can't be, or it is not over and stands in `under_way`.
+///
+/// # Safety
+/// As for [`xseg_transfer_start`]; `under_way` is a place for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xseg_transfer_run(
+    xseg: *mut xseg_handle,
+    portno: xport,
+    spec: *const xseg_transfer_spec,
+    usec_timeout: u64,
+    under_way: *mut *mut xseg_transfer,
+) -> c_int {
+    guard(-1, || {
+        if under_way.is_null() {
+            return Err("the place for the transfer is NULL".into());
+        }
+        // SAFETY: promised by the caller.
+        let transfer = unsafe {
+            under_way.write(null_mut());
+            xseg_transfer_start(xseg, portno, spec)
+        };
+        if transfer.is_null() {
+            // Its reason is noted already.
+            return Ok(-1);
+        }
+        if xseg_transfer_wait(xseg, transfer, usec_timeout) == 1 {
+            return Ok(xseg_transfer_end(xseg, transfer));
+        }
+        // SAFETY: as above.
+        unsafe { under_way.write(transfer) };
+        Err("the transfer is not over".into())
+    })
+}
+
 /// Nothing will be answered any more: the transfer is over, with ENOTCONN.
 #[unsafe(no_mangle)]
 pub extern "C" fn xseg_transfer_abandon(xseg: *mut xseg_handle, transfer: *mut xseg_transfer) {

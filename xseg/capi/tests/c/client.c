@@ -231,12 +231,20 @@ static void check_transfers(void)
 		CHECK(bytes[i] == byte_at(4096 + i));
 	CHECK(xseg_transfer_end(x, t) == -1 && xseg_transfer_step(x, t) == -1);
 
+	memset(bytes, 0, sizeof(bytes));
+	CHECK(xseg_transfer_run(x, port->portno, &spec, 60000000, &t) == 0 && !t);
+	for (uint64_t i = 0; i < sizeof(bytes); i++)
+		CHECK(bytes[i] == byte_at(4096 + i));
+	CHECK(xseg_transfer_run(x, port->portno, &spec, 60000000, NULL) == -1);
+
 	spec.target = "nowhere!";
+	CHECK(xseg_transfer_run(x, port->portno, &spec, 60000000, &t) == 2 && !t);
 	t = xseg_transfer_start(x, port->portno, &spec);
 	CHECK(xseg_transfer_wait(x, t, 60000000) == 1);
 	CHECK(xseg_transfer_end(x, t) == 2);
 	spec.op = X_INFO;
 	CHECK(!xseg_transfer_start(x, port->portno, &spec));
+	CHECK(xseg_transfer_run(x, port->portno, &spec, 60000000, &t) == -1 && !t);
 }
 
 /* Pointers that are none, and lengths that lie. */
