@@ -31,6 +31,7 @@ const PART: f64 = 0.75;
 /// Reads and writes, small to large.
 pub fn cases(setting: &Setting) -> Result<Vec<Case>, Trouble> {
     let lab = Lab::new(Wanted {
+        rados: None,
         parent: setting.memory.clone(),
         shape: Shape::One,
         direct: false,
