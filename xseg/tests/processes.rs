@@ -372,3 +372,25 @@ fn a_death_alarms_the_living() {
     assert!(node::is_readable(bell), "its bell rings");
     assert!(!witness.seat.doze(), "there is something to look for");
 }
+
+/// Whoever takes a port says from whom, so that two successors of a dead owner do not both get it.
+#[test]
+fn a_port_is_taken_from_who_had_it_or_not_at_all() {
+    let local = Local::new(RegionSpec::public(16, 8, 64)).unwrap();
+    let seats = ["first", "second", "third"].map(|name| local.client_seat(name).unwrap());
+    let [mut first, mut second, mut third] = seats;
+    let owner = || local.public().seat_of_port(5);
+    assert!(first.take_port(5, None));
+    assert_eq!((first.port(), owner()), (5, Some(first.no())));
+    assert!(!second.take_port(5, None));
+    assert!(second.take_port(5, Some(first.no())));
+    assert!(!third.take_port(5, Some(first.no())));
+    assert_eq!(owner(), Some(second.no()));
+    assert!(!third.take_port(16, None), "there is no such port");
+    // What the first had is not its own to give back any more.
+    first.unbind();
+    assert_eq!(owner(), Some(second.no()));
+    second.unbind();
+    assert_eq!(owner(), None);
+    assert!(third.take_port(5, None));
+}
