@@ -1,4 +1,4 @@
-//! fio's NBD client: the same load on every NBD server, ours and the others'. And its client of rbd.
+//! fio's clients: of NBD, for the same load on every server, ours and the others'; and of rbd.
 
 use crate::case::{Trouble, Turn};
 use crate::load::Work;

@@ -85,15 +85,12 @@ fn works() -> Vec<Work> {
         block: OBJECT as usize,
         depth,
     };
-    let of = |write| {
-        [
-            small(write, 1),
-            small(write, 16),
-            large(write, 1),
-            large(write, 16),
-        ]
-    };
-    [of(false), of(true)].concat()
+    let mut works = Vec::new();
+    for write in [false, true] {
+        works.extend([1, 16].map(|depth| small(write, depth)));
+        works.extend([1, 16].map(|depth| large(write, depth)));
+    }
+    works
 }
 
 /// What the cases share.
@@ -170,12 +167,11 @@ impl Ground {
     }
 
     fn rbd(&self, what: What, work: Work) -> Rbd {
-        let (cluster, seed) = (self.cluster.clone(), self.seed);
         Rbd {
             what,
-            cluster,
+            cluster: self.cluster.clone(),
             work,
-            seed,
+            seed: self.seed,
         }
     }
 
