@@ -1,23 +1,24 @@
 //! How long to stay awake before going to sleep: one policy for everybody who waits at a seat.
 //!
 //! Spinning pays only when what is waited for comes within a few microseconds, so the length
-//! adapts: a spin that was in vain halves it, one that was not restores it. Every sixteenth time
-//! the whole length is tried again, because who only ever sleeps never learns that answers have
-//! become quick. It never exceeds 20 us.
+//! adapts: a spin that was in vain halves it, one that was not doubles it, and what was there at the
+//! first look says nothing. Every sixteenth time in vain the whole length is tried again, because
+//! who only ever sleeps never learns that answers have become quick. It never exceeds 20 us.
 //!
 //! A spin may be capped by a number of looks as well ([`Spin::capped`], the key `threshold`): with 0
 //! nobody stays awake at all. A hundred looks of a node take some 6 us, so the cap is met before
 //! the clock's only where it is below a few hundred.
 //!
 //! A spinner may take the core from the very one that it waits for: who rings a bell on a busy
-//! machine is often put aside for the one that it wakes. So after the first moments the core is
-//! offered to others between any two looks, which costs little when nobody wants it. And a spinner
-//! sees by its own clock that there are too many for the cores: between two looks nothing happens
-//! that takes long, so a long gap means that somebody else had the core; it looks once more and
-//! sleeps, and the next spins are short. With a single core nobody spins.
+//! machine is often put aside for the one that it wakes. Its spins are in vain then, and soon short.
+//! (To offer the core between looks instead is worse: whoever gives it up without sleeping has it
+//! back only when another's slice is over, milliseconds later, however soon the answer comes.) And a
+//! spinner sees by its own clock that there are too many for the cores: between two looks nothing
+//! happens that takes long, so a long gap means that somebody else had the core; it looks once more
+//! and sleeps, and the next spins are short. With a single core nobody spins.
 
 use std::num::NonZero;
-use std::thread::{available_parallelism, yield_now};
+use std::thread::available_parallelism;
 
 const LENGTH_NS_MAX: u64 = 20_000;
 const LENGTH_NS_MIN: u64 = 500;
@@ -27,9 +28,6 @@ const PROBE: u32 = 16;
 
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 8;
-
-/// Before this the core is not offered to others, ns: most answers that come soon come sooner.
-const ALONE_NS: u64 = 2_000;
 
 /// Nobody looks for so long unless the core was taken away, ns.
 const GAP_NS: u64 = 50_000;
@@ -70,18 +68,21 @@ impl Spin {
         now_ns: impl Fn() -> u64,
         mut look: impl FnMut() -> Result<bool, E>,
     ) -> Result<bool, E> {
-        if self.alone || self.looks_max == 0 {
-            return look();
+        if look()? {
+            return Ok(true);
+        }
+        if self.alone || self.looks_max <= 1 {
+            return Ok(false);
         }
         let start = now_ns();
         let (mut before, mut crowded) = (start, false);
-        let mut left = self.looks_max;
+        let mut left = self.looks_max - 1;
         loop {
             let looks = LOOKS.min(left);
             left -= looks;
             for _ in 0..looks {
                 if look()? {
-                    self.length_ns = LENGTH_NS_MAX;
+                    self.length_ns = (self.length_ns * 2).min(LENGTH_NS_MAX);
                     self.in_vain = 0;
                     return Ok(true);
                 }
@@ -94,9 +95,6 @@ impl Spin {
             }
             crowded = now - before > GAP_NS;
             before = now;
-            if now - start >= ALONE_NS {
-                yield_now();
-            }
         }
     }
 
@@ -178,14 +176,29 @@ mod tests {
         assert!(lengths[16] >= LENGTH_NS_MAX, "{lengths:?}");
     }
 
+    /// Looks that say true for the first time after `before`.
+    fn after(before: u32) -> impl FnMut() -> Result<bool, Infallible> {
+        let mut count = 0;
+        move || {
+            count += 1;
+            Ok(count > before)
+        }
+    }
+
     #[test]
-    fn success_restores_the_whole_length() {
+    fn success_doubles_the_length_and_what_was_there_says_nothing() {
         let (mut spin, at) = (spin(), Cell::new(0));
         for _ in 0..8 {
             let Ok(_) = spin.until(clock(&at, 100), never);
         }
-        let Ok(seen) = spin.until(clock(&at, 100), || Ok::<_, Infallible>(true));
+        assert_eq!(spin.length_ns, LENGTH_NS_MIN);
+        let Ok(seen) = spin.until(clock(&at, 100), after(0));
         assert!(seen);
+        assert_eq!(spin.length_ns, LENGTH_NS_MIN);
+        for _ in 0..10 {
+            let Ok(seen) = spin.until(clock(&at, 100), after(5));
+            assert!(seen);
+        }
         assert_eq!(spin.length_ns, LENGTH_NS_MAX);
     }
 

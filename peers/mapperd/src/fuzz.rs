@@ -9,7 +9,8 @@ use crate::naming;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the corpus of each is in `corpus/NAME`.
-pub const TARGETS: &[(&str, Target)] = &[("rename_note", rename_note), ("target", target)];
+pub const TARGETS: &[(&str, Target)] =
+    &[("rename_note", rename_note), ("volume_name", volume_name)];
 
 /// The note of an unfinished rename: what was understood is what was written.
 pub fn rename_note(data: &[u8]) {
@@ -21,7 +22,7 @@ pub fn rename_note(data: &[u8]) {
 }
 
 /// The target of a request. Whoever may be made may be found again, under the same name.
-pub fn target(data: &[u8]) {
+pub fn volume_name(data: &[u8]) {
     let found = naming::volume_name(data);
     if let Ok(made) = naming::new_volume_name(data) {
         assert_eq!(found, Ok(made));
