@@ -182,8 +182,11 @@ impl Engine {
     }
 
     fn reattach(&mut self) {
+        let Some(at) = self.reattach_at else {
+            return;
+        };
         let now = self.reactor.env.clock.now_ns();
-        if self.reattach_at.is_none_or(|at| at > now) {
+        if at > now {
             return;
         }
         let Some(mut connection) = self.connection.take() else {
