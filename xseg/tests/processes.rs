@@ -388,9 +388,9 @@ fn a_port_is_taken_from_who_had_it_or_not_at_all() {
     assert_eq!(owner(), Some(second.no()));
     assert!(!third.take_port(16, None), "there is no such port");
     // What the first had is not its own to give back any more.
-    first.unbind();
+    first.unbind_all();
     assert_eq!(owner(), Some(second.no()));
-    second.unbind();
+    second.unbind_all();
     assert_eq!(owner(), None);
     assert!(third.take_port(5, None));
 }
