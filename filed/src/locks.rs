@@ -130,26 +130,18 @@ impl Locks {
         temporary: &Path,
         file: File,
     ) -> Result<Reply, Errno> {
-        // Unless it is found as we, or our predecessor, left it.
+        // Unless it is found as we, or our predecessor, left it. Then it is never linked anew, for
+        // what was linked by mistake could not be taken back without a race.
         let broken = self.notes.has(name);
         loop {
-            // On NFS a link may be answered with an error though it was made: the count tells.
-            let linked = fs::hard_link(temporary, path);
-            if linked.is_ok() || links(&file) == 2 {
-                if broken {
-                    fs::remove_file(path)?;
-                    return Err(Errno::STALE);
-                }
+            if !broken && link(path, temporary, &file)? {
                 self.held.lock().insert(*name, file);
                 return Ok(self.taken(false, None));
             }
-            match linked {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
             let Some(found) = self.find_locked(path)? else {
+                if broken {
+                    return Err(Errno::STALE);
+                }
                 continue;
             };
             let holder = self.holder(name, &found);
@@ -305,6 +297,19 @@ impl Locks {
             }
         }
         Err(Errno::BUSY)
+    }
+}
+
+/// False: somebody has the lock's name.
+fn link(path: &Path, temporary: &Path, file: &File) -> Result<bool, Errno> {
+    let linked = fs::hard_link(temporary, path);
+    // On NFS a link may be answered with an error though it was made: the count tells.
+    if linked.is_ok() || links(file) == 2 {
+        return Ok(true);
+    }
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(false),
     }
 }
 

@@ -3,8 +3,8 @@
 //! was broken; whoever took it silently again would let a guest go on with a volume that another
 //! node may have changed.
 //!
-//! A note is an empty file in `RUN_DIR/ROLE.held`, so it outlives the process and not the host: one
-//! of an earlier boot says nothing. It is made after the lock, and removed after the lock is given
+//! A note is a file in `RUN_DIR/ROLE.held` that holds the host's boot id, so it outlives the process
+//! and not the host: one of an earlier boot says nothing. It is made after the lock, and removed after the lock is given
 //! back; a crash in between leaves a lock without a note, which its successor takes over by its
 //! text, or a note whose lock is given back once more.
 

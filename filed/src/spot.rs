@@ -7,8 +7,8 @@
 //! the filesystem does promise for are made here too: they save the way through the ring, and one
 //! that would block says so at once and goes to the ring.
 //!
-//! Where the promise is missing, that is for a reason: now and then such a call does block, for a journal that
-//! commits, or a writer that is held back until the disk has caught up. What holds:
+//! Where the promise is missing, that is for a reason: now and then such a call does block, for a
+//! journal that commits, or a writer that is held back until the disk has caught up. What holds:
 //! - a call that took longer than [`SLOW_NS`] makes the next few *watched*: was the thread asleep
 //!   in the call, or was only its core given to somebody else? The first that was asleep so long is
 //!   the last one for a while: the others go to the ring, and the pause doubles as long as those
