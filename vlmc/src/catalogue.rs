@@ -6,8 +6,11 @@ use crate::failure::Failure;
 use crate::settings::Settings;
 use client::{Client, Name};
 use node::roles::Purpose;
+use node::supervisor::launch::{is_rados, rados_programs};
 use node::{Embedded, Storage};
 use serde::{Deserialize, Serialize};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use xseg::Request;
 use xseg::join::JoinError;
 use xseg::protocol::Operation;
@@ -52,6 +55,9 @@ pub(crate) fn volumes(settings: &Settings) -> Result<Vec<Entry>, Failure> {
 }
 
 fn pages_without_node(settings: &Settings) -> Result<Vec<Entry>, Failure> {
+    if let Some(failed) = become_one_with_rados(settings) {
+        return Err(failed);
+    }
     let storage = Storage::Roles {
         roles: settings.config.roles.clone(),
         places: settings.config.archipelago.places(),
@@ -66,6 +72,23 @@ fn pages_without_node(settings: &Settings) -> Result<Vec<Entry>, Failure> {
     let entries = pages(&node.client().map_err(failed)?);
     node.stop().map_err(failed)?;
     entries
+}
+
+/// Storage in RADOS is read by the same program with librados, where packages keep one apart: this
+/// process becomes it. Returns when there is none, or nobody needs it.
+fn become_one_with_rados(settings: &Settings) -> Option<Failure> {
+    let roles = &settings.config.roles;
+    let dir = roles
+        .iter()
+        .find(|role| is_rados(&role.kind))
+        .and_then(|_| rados_programs())?;
+    let own = std::env::current_exe().ok()?;
+    let program = dir.join(own.file_name()?);
+    let words = std::env::args_os().skip(1);
+    program.is_file().then(|| {
+        let why = Command::new(&program).args(words).exec();
+        Failure::unexpected(format!("can't run {}", program.display()), why)
+    })
 }
 
 /// All maps that were not removed, from a running node.

@@ -30,6 +30,7 @@ pub fn programs() -> Vec<(&'static str, Command)> {
         ("8", archip_fuse::Arguments::command()),
     ];
     let peers = [
+        Executable::Poold,
         Executable::Filed,
         Executable::Radosd,
         Executable::Mapperd,

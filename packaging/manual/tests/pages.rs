@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What is installed, by hand: a program that is forgotten in the list of the library is missing.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "archip-bench.1",
     "vlmc.1",
     "xseg.1",
@@ -14,6 +14,7 @@ const PAGES: [&str; 11] = [
     "archip-mapperd.8",
     "archip-nbd.8",
     "archip-node.8",
+    "archip-poold.8",
     "archip-radosd.8",
     "archip-vlmcd.8",
     "archipelago.8",

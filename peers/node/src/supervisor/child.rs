@@ -8,7 +8,7 @@
 //! ```
 
 use super::control::{ProcessState, ProcessStatus};
-use super::launch::{Plan, READY, find_program};
+use super::launch::{Plan, READY};
 use super::log::Log;
 use super::pids::{self, Pidfd};
 use super::{Options, READY_WITHIN, STOP_WITHIN};
@@ -112,7 +112,7 @@ impl Child {
                 warn!("removed the stale pid file {}", file.display());
             }
         }
-        let program = find_program(self.plan.program, options.programs.as_deref())?;
+        let program = self.plan.find_program(options.programs.as_deref())?;
         info!("starting {} ({})", self.plan.name, program.display());
         let log_position = log.map_or(0, Log::position);
         let stderr = log.map(Log::handle).transpose()?;

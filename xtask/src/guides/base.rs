@@ -1,0 +1,58 @@
+//! A bare Debian that both machines begin as: what debootstrap makes of the release that this
+//! machine runs, and in its cache every package that the guides install beside ours.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::remove;
+use crate::deb::{failed, succeed};
+use crate::test::workspace;
+
+/// What our packages need of Debian, what runs in the machines beside them, and what looks at them.
+/// They are fetched here and installed there, so that a run needs no network.
+const FETCHED: &str = "adduser bash-completion gunicorn logrotate librados2 python3 python3-gevent";
+
+/// Where it is kept.
+pub(super) fn dir() -> PathBuf {
+    workspace().join("target/guides/base")
+}
+
+/// Makes it unless it is there. The stamp says what was fetched, and is written last.
+pub(super) fn prepare() -> io::Result<()> {
+    let (dir, stamp) = (dir(), dir().with_extension("stamp"));
+    let wanted = format!("{} {FETCHED}", release()?);
+    if fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    println!("== a bare Debian, once: {}", dir.display());
+    remove(&dir)?;
+    fs::create_dir_all(&dir)?;
+    let mut command = Command::new("debootstrap");
+    command.args(["--variant=minbase", &release()?]).arg(&dir);
+    succeed(command.stdout(std::process::Stdio::null()))?;
+    fetch()?;
+    fs::write(stamp, wanted)
+}
+
+/// The name of the Debian that this machine runs.
+fn release() -> io::Result<String> {
+    let text = fs::read_to_string("/etc/os-release")?;
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.map(str::to_owned)
+        .ok_or_else(|| failed("/etc/os-release names no VERSION_CODENAME"))
+}
+
+/// Fills the cache of the bare Debian's apt.
+fn fetch() -> io::Result<()> {
+    let dir = dir();
+    fs::copy("/etc/resolv.conf", dir.join("etc/resolv.conf"))?;
+    let script = format!(
+        "apt-get -qq update && \
+         apt-get -qq install --download-only -y --no-install-recommends {FETCHED}"
+    );
+    succeed(Command::new("chroot").arg(&dir).args(["sh", "-c", &script]))
+}
