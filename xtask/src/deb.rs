@@ -131,7 +131,14 @@ fn build_packages(tree: &Path, dev: bool, rados: bool) -> io::Result<()> {
     if !rados {
         command.env("DEB_BUILD_PROFILES", "pkg.archipelago.norados");
     }
-    succeed(&mut command)
+    // It says hundreds of lines, which nobody wants unless it fails.
+    let output = command.output()?;
+    if !output.status.success() {
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(failed(format!("dpkg-buildpackage: {}", output.status)));
+    }
+    Ok(())
 }
 
 /// Debug symbols of programs for tests are worth nobody's time.

@@ -135,9 +135,9 @@ fn upgrade_in_place(host: &Machine, guest: &Guest) -> io::Result<()> {
     guest.await_rounds(5)?;
     let said = host.sh("apt-get -qq -y remove archipelago")?;
     check(said.status != 0, "a node in use is not removed")?;
-    let refused = said
-        .err
-        .contains("Cannot stop archipelago. Mapped volumes exist");
+    // apt hands everything on to its standard output.
+    let refused = [said.out, said.err].concat();
+    let refused = refused.contains("Cannot stop archipelago. Mapped volumes exist");
     check(refused, "because volumes are mapped")?;
     check(host.processes()? == before, "and goes on")?;
     guest.await_rounds(5)
