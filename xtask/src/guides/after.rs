@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::host::ONE_LINER;
+use super::host::{ONE_LINER, edit, runs_as};
 use super::machine::Machine;
 use super::objects::{Objects, volume_hash};
 use super::old::DATA;
 use super::together::BUSY;
-use super::worker::are_there;
+use super::worker::{SYNNEFO, are_there};
 use super::{check, step};
 
 const GUIDE: &str = "Archipelago v0.4";
@@ -18,6 +18,7 @@ pub(super) fn finish(host: &Machine, worker: &Machine, objects: &Objects) -> io:
     at_once(host)?;
     everything(host, worker, objects)?;
     rotate(host)?;
+    other_users(worker)?;
     remove(host, worker)
 }
 
@@ -88,6 +89,45 @@ fn rotate(host: &Machine) -> io::Result<()> {
     Ok(())
 }
 
+/// The configuration as it is shipped, with the package's user: what README.Debian says.
+const SHIPPED: &str = "/root/shipped.conf";
+
+/// A node that is another user's than it was, and one of the package's own user.
+fn other_users(worker: &Machine) -> io::Result<()> {
+    step(
+        "after",
+        "USER and GROUP: root, and back; the package's user",
+    );
+    worker.ok("service gunicorn stop")?;
+    for user in ["root", "synnefo"] {
+        worker.ok("archipelago stop")?;
+        edit(worker, "USER", user)?;
+        edit(worker, "GROUP", user)?;
+        worker.ok("archipelago start")?;
+        let uid = if user == "root" { 0 } else { SYNNEFO };
+        check(runs_as(worker, uid)?, format!("the peers run as {user}"))?;
+    }
+    worker.ok("archipelago stop")?;
+    worker.ok(
+        "install -d -o archipelago -g archipelago -m 2770 /srv/archip/blocks /srv/archip/maps",
+    )?;
+    worker.ok_quietly(&format!(
+        "dpkg-deb --fsys-tarfile /opt/packages/archipelago_[0-9]*.deb | \
+         tar -xO ./etc/archipelago/archipelago.conf | \
+         sed 's/^\\(USER\\|GROUP\\) = root/\\1 = archipelago/' >{SHIPPED}"
+    ))?;
+    worker.ok(&format!("archipelago -c {SHIPPED} start"))?;
+    worker.ok(&format!("vlmc -c {SHIPPED} create volume -s 8"))?;
+    let owner = worker.ok_quietly("find /srv/archip -type f -printf '%u %g %m\\n' | sort -u")?;
+    check(
+        owner == "archipelago archipelago 660\n",
+        "its files are the package's user's",
+    )?;
+    worker
+        .ok(&format!("archipelago -c {SHIPPED} stop"))
+        .map(drop)
+}
+
 fn remove(host: &Machine, worker: &Machine) -> io::Result<()> {
     step("after", "the packages are purged");
     let sum = |machine: &Machine| {
@@ -95,21 +135,32 @@ fn remove(host: &Machine, worker: &Machine) -> io::Result<()> {
             "find {DATA} -type f | sort | xargs sha256sum | sha256sum"
         ))
     };
-    worker.ok("service gunicorn stop")?;
-    worker.ok("archipelago stop")?;
     host.ok("archipelago stop")?;
     let before = sum(host)?;
-    for machine in [worker, host] {
+    for (machine, data) in [(worker, true), (host, false)] {
+        if !data {
+            host.ok("rm -r /srv/archip")?;
+        }
         let ours =
             "dpkg-query -W -f '${Package} ${Source}\\n' | awk '/archipelago|xseg/ {print $1}'";
         machine.ok(&format!("apt-get -qq -y purge $({ours})"))?;
         let left = machine.ok_quietly(
             "find / -xdev \\( -iname '*archip*' -o -name '*xseg*' -o -name vlmc \\) \
              -not -path '/var/lib/apt/*' -not -path '/etc/apt/*' -not -path '/var/cache/*' \
-             -not -path '/usr/lib/python3/dist-packages/pithos*'; getent passwd archipelago; \
-             getent group archipelago; ls -d /run/archipelago 2>/dev/null; true",
+             -not -path '/root/*' -not -path '/usr/lib/python3/dist-packages/pithos*'; \
+             ls -d /run/archipelago 2>/dev/null; true",
         )?;
         check(left.is_empty(), format!("nothing of ours is left{left}"))?;
+        let user = machine.quietly("getent passwd archipelago || getent group archipelago")?;
+        let what = if data {
+            "stays with its data"
+        } else {
+            "is gone"
+        };
+        check(
+            (user.status == 0) == data,
+            format!("the user archipelago {what}"),
+        )?;
         check(machine.processes()?.is_empty(), "and nothing runs")?;
     }
     check(sum(host)? == before, "and all data is")

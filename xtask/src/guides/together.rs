@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::host::{CONF, ONE_LINER};
@@ -24,53 +23,78 @@ pub(super) const BUSY: &str = "busy01.ext.disk0";
 const CHUNK: usize = 64 << 10;
 const PLACES: u64 = 256;
 
+/// How far a guest is.
+#[derive(Default)]
+struct Progress {
+    rounds: u64,
+    /// It is to end.
+    end: bool,
+    /// It has.
+    over: bool,
+}
+
+type Shared = Arc<(Mutex<Progress>, Condvar)>;
+
 /// A guest: it writes to a device in rounds, each durably, until it is told to end.
 struct Guest {
-    done: Arc<AtomicU64>,
-    end: Arc<AtomicBool>,
+    shared: Shared,
     thread: JoinHandle<io::Result<u64>>,
 }
 
 impl Guest {
     fn boot(device: &Path) -> io::Result<Guest> {
         let device = File::options().read(true).write(true).open(device)?;
-        let (done, end) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let (counter, ended) = (done.clone(), end.clone());
+        let shared = Shared::default();
+        let theirs = shared.clone();
         let thread = thread::spawn(move || {
-            let mut round = 0;
-            while !ended.load(Relaxed) {
-                let at = round % PLACES * CHUNK as u64;
-                device.write_all_at(&content(round, CHUNK), at)?;
-                device.sync_data()?;
-                round += 1;
-                counter.store(round, Relaxed);
-            }
-            Ok(round)
+            let outcome = write_rounds(&device, &theirs);
+            lock(&theirs).over = true;
+            theirs.1.notify_all();
+            outcome
         });
-        Ok(Guest { done, end, thread })
+        Ok(Guest { shared, thread })
+    }
+
+    /// How many rounds it has written.
+    fn rounds(&self) -> u64 {
+        lock(&self.shared).rounds
     }
 
     /// Returns when so many more rounds are done.
     fn await_rounds(&self, more: u64) -> io::Result<()> {
-        let until = self.done.load(Relaxed) + more;
-        while self.done.load(Relaxed) < until {
-            if self.thread.is_finished() {
-                return Err(failed("the guest has ended"));
-            }
-            thread::yield_now();
+        let until = self.rounds() + more;
+        let goes_on = |progress: &mut Progress| progress.rounds < until && !progress.over;
+        let progress = self.shared.1.wait_while(lock(&self.shared), goes_on);
+        match progress.is_ok_and(|progress| progress.rounds >= until) {
+            true => Ok(()),
+            false => Err(failed("the guest has ended")),
         }
-        Ok(())
     }
 
     /// How many rounds it wrote, all of them without an error.
     fn shut_down(self) -> io::Result<u64> {
-        self.end.store(true, Relaxed);
+        lock(&self.shared).end = true;
         self.thread
             .join()
             .map_err(|_| failed("the guest panicked"))?
+    }
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, Progress> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_rounds(device: &File, shared: &Shared) -> io::Result<u64> {
+    loop {
+        let round = lock(shared).rounds;
+        if lock(shared).end {
+            return Ok(round);
+        }
+        let at = round % PLACES * CHUNK as u64;
+        device.write_all_at(&content(round, CHUNK), at)?;
+        device.sync_data()?;
+        lock(shared).rounds = round + 1;
+        shared.1.notify_all();
     }
 }
 
@@ -81,11 +105,11 @@ pub(super) fn migrate(host: &Machine, worker: &Machine, objects: &Objects) -> io
     guest.await_rounds(20)?;
     upgrade_in_place(host, &guest)?;
     stop(host, worker)?;
-    let held = guest.done.load(Relaxed);
+    let held = guest.rounds();
     enable(host)?;
     enable(worker)?;
     // At most the round that was under way when the volume froze.
-    let went_on = guest.done.load(Relaxed) - held;
+    let went_on = guest.rounds() - held;
     check(
         went_on <= 1,
         format!("the guest stood still while the node was down ({went_on} rounds)"),

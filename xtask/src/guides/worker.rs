@@ -12,7 +12,7 @@ use crate::deb::failed;
 
 const GUIDE: &str = "Synnefo v0.16";
 /// The user of gunicorn, and of Archipelago with it.
-const SYNNEFO: u32 = 990;
+pub(super) const SYNNEFO: u32 = 990;
 /// What is stored after the upgrade: its name and its content's seed and size.
 pub(super) const UPLOADS: [(&str, u64, usize); 3] = [
     ("snf_file_1", 100, 1000),
