@@ -90,7 +90,7 @@ fn rotate(host: &Machine) -> io::Result<()> {
 }
 
 /// The configuration as it is shipped, with the package's user: what README.Debian says.
-const SHIPPED: &str = "/root/shipped.conf";
+const SHIPPED: &str = "/etc/shipped.conf";
 
 /// A node that is another user's than it was, and one of the package's own user.
 fn other_users(worker: &Machine) -> io::Result<()> {

@@ -75,6 +75,7 @@ pub(super) fn lay(
         )?;
     }
     host.write("/etc/default/archipelago", OLD_CONFIGURATION)?;
+    host.install("logrotate")?;
     storage(run, host, objects)?;
     synnefo(worker)
 }
