@@ -3,7 +3,7 @@
 //! - `lab`: the node, the tools, and their end
 //! - `node`: archipelago; `volumes`: vlmc; `deaths`: killed peers and supervisors
 //! - `unlock`: locks that are broken under a holder who writes
-//! - `sandbox`: confined peers
+//! - `sandbox`: confined peers; `users`: a node that becomes another user's
 //! - `mapped`: devices, with an endpoint that the test plays; `segment`: xseg and archip-bench
 
 mod deaths;
@@ -13,4 +13,5 @@ mod node;
 mod sandbox;
 mod segment;
 mod unlock;
+mod users;
 mod volumes;
