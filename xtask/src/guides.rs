@@ -23,6 +23,7 @@ mod host;
 mod machine;
 mod objects;
 mod old;
+mod rados;
 mod together;
 mod worker;
 

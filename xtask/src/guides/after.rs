@@ -8,7 +8,7 @@ use super::objects::{Objects, volume_hash};
 use super::old::DATA;
 use super::together::BUSY;
 use super::worker::{SYNNEFO, are_there};
-use super::{check, step};
+use super::{check, rados, step};
 
 const GUIDE: &str = "Archipelago v0.4";
 
@@ -19,6 +19,8 @@ pub(super) fn finish(host: &Machine, worker: &Machine, objects: &Objects) -> io:
     everything(host, worker, objects)?;
     rotate(host)?;
     other_users(worker)?;
+    host.ok("archipelago stop")?;
+    rados::serve(host, host.run_dir(), objects)?;
     remove(host, worker)
 }
 
@@ -135,7 +137,6 @@ fn remove(host: &Machine, worker: &Machine) -> io::Result<()> {
             "find {DATA} -type f | sort | xargs sha256sum | sha256sum"
         ))
     };
-    host.ok("archipelago stop")?;
     let before = sum(host)?;
     for (machine, data) in [(worker, true), (host, false)] {
         if !data {

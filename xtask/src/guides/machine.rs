@@ -73,6 +73,13 @@ impl Machine {
         Ok(mount(Some(from), &to, nothing, flags, nothing)?)
     }
 
+    /// Shows the machine a folder of this one, at the same path.
+    pub(super) fn bind_as_it_is(&self, dir: &Path) -> io::Result<()> {
+        let to = dir.strip_prefix("/").unwrap_or(dir);
+        fs::create_dir_all(self.root.join(to))?;
+        self.bind(dir, &to.to_string_lossy())
+    }
+
     /// Where a file of the machine is to be found from here.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
@@ -185,6 +192,11 @@ impl Machine {
             }
         }
         Ok(found)
+    }
+
+    /// The folder of the run.
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run
     }
 
     /// Notes a loop device, so that it is let go whatever happens.

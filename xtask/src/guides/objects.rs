@@ -216,7 +216,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// The sha256 of a whole volume.
 pub(super) fn volume_hash(machine: &Machine, volume: &str) -> io::Result<String> {
-    let out = machine.ok_quietly(&format!("vlmc export {volume} - | sha256sum"))?;
+    volume_hash_of(machine, &format!("export {volume}"), u64::MAX >> 1)
+}
+
+/// The sha256 of the first `size` bytes that `vlmc WORDS -` writes.
+pub(super) fn volume_hash_of(machine: &Machine, words: &str, size: u64) -> io::Result<String> {
+    let line = format!("vlmc {words} - | head -c {size} | sha256sum");
+    let out = machine.ok_quietly(&line)?;
     Ok(out.split_whitespace().next().unwrap_or_default().to_owned())
 }
 

@@ -164,7 +164,9 @@ fn upgrade_in_place(host: &Machine, guest: &Guest) -> io::Result<()> {
     let refused = refused.contains("Cannot stop archipelago. Mapped volumes exist");
     check(refused, "because volumes are mapped")?;
     check(host.processes()? == before, "and goes on")?;
-    guest.await_rounds(5)
+    guest.await_rounds(5)?;
+    // Those that depend on it were removed before dpkg came to it.
+    host.install("archipelago-ganeti archipelago-rados blktap-archipelago-utils")
 }
 
 fn stop(host: &Machine, worker: &Machine) -> io::Result<()> {
