@@ -22,7 +22,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
-use crate::test::workspace;
+use crate::test::{LIBRADOS, workspace};
 use stage::Stage;
 
 /// What `cargo xtask deb` may be told.
@@ -47,9 +47,6 @@ const NEEDED: [(&str, &str); 5] = [
     ),
     ("/usr/bin/apt-ftparchive", "apt-utils"),
 ];
-
-/// The header without which nothing over RADOS can be built.
-const LIBRADOS: &str = "/usr/include/rados/librados.h";
 
 /// The first Debian package that is needed and not here.
 pub(crate) fn missing() -> Option<&'static str> {
@@ -84,7 +81,7 @@ pub(crate) fn make(out: &Path, dev: bool) -> io::Result<()> {
     }
     let rados = Path::new(LIBRADOS).exists();
     if !rados {
-        println!("SKIP archipelago-rados: there is no librados-dev here");
+        println!("skipped: archipelago-rados, for there is no librados-dev here");
     }
     let tree = empty(&workspace().join("target/deb/work"))?.join("tree");
     Stage::new(tree.join("stage"), dev).fill(rados)?;
@@ -179,9 +176,9 @@ fn index(out: &Path) -> io::Result<()> {
 }
 
 /// Whether lintian finds no error; warnings are shown.
-fn lintian(out: &Path) -> io::Result<bool> {
+pub(crate) fn lintian(out: &Path) -> io::Result<bool> {
     if !Path::new("/usr/bin/lintian").exists() {
-        println!("SKIP lintian: it is not installed");
+        println!("skipped: lintian is not installed");
         return Ok(true);
     }
     let packages = fs::read_dir(out)?.map(|entry| entry.map(|e| e.path()));

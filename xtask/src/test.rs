@@ -26,7 +26,7 @@ struct Step {
 }
 
 /// What RADOS needs to build; where it is, everything is built and tested with it.
-const LIBRADOS: &str = "/usr/include/rados/librados.h";
+pub(crate) const LIBRADOS: &str = "/usr/include/rados/librados.h";
 const RADOS: &str = "archip-node/rados,system-tests/rados";
 
 /// The first package that a program on a cluster of its own needs and that is not here.
@@ -90,6 +90,13 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         }
         total += tally;
     }
+    println!("\n== cargo xtask guides");
+    let (mut tally, success) = stream::run(Command::new(env::current_exe()?).arg("guides"))?;
+    if !success {
+        tally.step_failed();
+        failures.push("cargo xtask guides".to_owned());
+    }
+    total += tally;
     println!();
     failures
         .iter()

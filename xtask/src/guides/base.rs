@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::remove;
 use crate::deb::{failed, succeed};
@@ -19,21 +19,24 @@ pub(super) fn dir() -> PathBuf {
     workspace().join("target/guides/base")
 }
 
-/// Makes it unless it is there. The stamp says what was fetched, and is written last.
-pub(super) fn prepare() -> io::Result<()> {
+/// Makes it unless it is there. The stamp says what was fetched, and is written last. False: a
+/// Debian is not to be had here, for want of a network as a rule.
+pub(super) fn prepare() -> io::Result<bool> {
     let (dir, stamp) = (dir(), dir().with_extension("stamp"));
     let wanted = format!("{} {FETCHED}", release()?);
     if fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
-        return Ok(());
+        return Ok(true);
     }
     println!("== a bare Debian, once: {}", dir.display());
     remove(&dir)?;
     fs::create_dir_all(&dir)?;
     let mut command = Command::new("debootstrap");
     command.args(["--variant=minbase", &release()?]).arg(&dir);
-    succeed(command.stdout(std::process::Stdio::null()))?;
+    if !command.stdout(Stdio::null()).status()?.success() {
+        return Ok(false);
+    }
     fetch()?;
-    fs::write(stamp, wanted)
+    fs::write(stamp, wanted).map(|()| true)
 }
 
 /// The name of the Debian that this machine runs.

@@ -30,7 +30,7 @@ with rados.Rados(conffile=sys.argv[1]) as cluster:
 pub(super) fn serve(host: &Machine, run_dir: &Path, objects: &Objects) -> io::Result<()> {
     step("Synnefo v0.16", "4. For RADOS installations");
     if let Some(package) = lacking_for_rados() {
-        eprintln!("SKIP guides over RADOS: the package {package} is not installed");
+        println!("skipped: the package {package} is not installed");
         return Ok(());
     }
     let dir = run_dir.join("ceph");
