@@ -20,6 +20,7 @@
 //! | `content` | hash and list |
 //! | `tags` | what each volume has written and not synced; sync |
 //! | `locks` | lock files that work together with the original's |
+//! | `leftovers` | prepared lock files of the killed, removed at the next start |
 //! | `notes` | which locks were taken and not given back, for who comes after |
 //! | `marker` | `.archipelago`, by which a directory is known again |
 //! | `drain` | [`DrainLock`]: waits until a dead predecessor writes no more |
@@ -38,6 +39,7 @@ mod drain;
 mod driver;
 mod fs;
 mod layout;
+mod leftovers;
 mod locks;
 mod marker;
 mod notes;

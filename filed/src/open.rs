@@ -5,6 +5,7 @@ use crate::config::{Config, OpenError};
 use crate::core::Core;
 use crate::driver::Filed;
 use crate::fs::{self, Fs};
+use crate::leftovers;
 use crate::locks::Locks;
 use crate::marker;
 use crate::notes::Notes;
@@ -25,6 +26,7 @@ impl Filed {
         let root = open_dir(&config.dir)?;
         if let Some(dir) = &config.lock_dir {
             open_dir(dir)?;
+            leftovers::sweep(dir, config.owner.as_bytes());
         }
         let entropy = &*reactor.env.entropy;
         let expected = config.expected_id.as_deref();

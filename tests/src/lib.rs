@@ -3,6 +3,7 @@
 //! - [`sim`]: a node, its clients and its deaths in one thread, in virtual time, from one seed;
 //! - [`golden`]: the trees that the original wrote, nodes over them, and what was done to them;
 //! - [`real`]: a node of real processes, in a folder of its own;
+//! - [`old`]: a node of the previous version on the directories of one of ours;
 //! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
 //! - [`straight`]: what a verifier wrote, compared with the files themselves;
 //! - [`pools`]: the same with the objects of a cluster, and pools filled from trees;
@@ -13,6 +14,7 @@
 
 pub mod ending;
 pub mod golden;
+pub mod old;
 pub mod pools;
 pub mod real;
 pub mod sim;

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const VOLUME: &str = "goldvol1";
@@ -169,6 +170,37 @@ fn stale_temporaries_are_in_nobodys_way() {
         it.acquire().unwrap();
         it.release(false).unwrap();
     }
+}
+
+/// A node killed while it took a lock left its prepared file in `lock_dir`, one for each kill, for
+/// ever. Its next start removes them, but nothing that may be somebody's.
+#[test]
+fn what_the_killed_prepared_goes_at_the_next_start() {
+    let place = Place::new(SETTINGS[0]);
+    let old = SystemTime::now() - Duration::from_secs(2 * 3600);
+    let put = |name: &str, changed: SystemTime| {
+        let file = File::create(place.locks.path().join(name)).unwrap();
+        file.set_modified(changed).unwrap();
+    };
+    put("goldvol1_locknode_1_0123456789abcdef", old);
+    let kept = [
+        "goldvol1_lock",
+        "goldvol1_locknode_10_0123456789abcdef",
+        "goldvol1_locknode_1_0123456789abcdeX",
+        "goldvol1_locknode_1_aa",
+    ];
+    kept.iter().for_each(|name| put(name, old));
+    put("young_locknode_1_0123456789abcdef", SystemTime::now());
+    drop(place.open("node_1"));
+    let entries = fs::read_dir(place.locks.path()).unwrap();
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with(".archipelago"))
+        .collect();
+    found.sort();
+    let mut expected = kept.to_vec();
+    expected.push("young_locknode_1_0123456789abcdef");
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod kills;
 mod lease;
 #[cfg(feature = "rados")]
 mod rados;
+mod rolling;
 mod simulation;
 mod trouble;
