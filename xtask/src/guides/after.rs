@@ -163,7 +163,7 @@ fn remove(host: &Machine, worker: &Machine) -> io::Result<()> {
             (user.status == 0) == data,
             format!("the user archipelago {what}"),
         )?;
-        check(machine.processes()?.is_empty(), "and nothing runs")?;
+        check(machine.remaining(|_| false)?.is_empty(), "and nothing runs")?;
     }
     check(sum(host)? == before, "and all data is")
 }

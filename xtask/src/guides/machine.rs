@@ -199,6 +199,21 @@ impl Machine {
         &self.run
     }
 
+    /// Waits until those that do not live on are over: a process that has let everything go is
+    /// still there for a moment. Returns the names of the others.
+    pub(super) fn remaining(&self, lives_on: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+        for (pid, _) in self.processes()?.iter().filter(|(_, name)| !lives_on(name)) {
+            let mut tail = Command::new("timeout");
+            tail.args([PATIENCE_S, "tail", "-s", "0.1", "-f", "/dev/null"]);
+            tail.arg(format!("--pid={pid}")).status()?;
+        }
+        Ok(self
+            .processes()?
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect())
+    }
+
     /// Notes a loop device, so that it is let go whatever happens.
     pub(super) fn note_loop(&self, device: &str) -> io::Result<()> {
         use std::io::Write;

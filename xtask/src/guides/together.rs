@@ -183,12 +183,9 @@ fn stop(host: &Machine, worker: &Machine) -> io::Result<()> {
     host.ok("archipelago stop -f")?;
     let shown = host.ok("vlmc showmapped")?;
     check(shown.contains(BUSY), "the volume is still mapped")?;
-    let names: Vec<String> = host
-        .processes()?
-        .into_iter()
-        .map(|(_, name)| name)
-        .collect();
-    let only = names.iter().all(|name| name.starts_with("archip-fuse"));
+    let is_device = |name: &str| name.starts_with("archip-fuse");
+    let names = host.remaining(is_device)?;
+    let only = names.iter().all(|name| is_device(name));
     check(
         only,
         format!("only the device's processes are left: {names:?}"),
