@@ -58,7 +58,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn help(name: &OsStr, word: &OsStr) -> ExitCode {
-    let usage = call::usage(&name.to_string_lossy());
+    let name = name.to_string_lossy();
+    if Call::named(&name).is_none() && (word == "-V" || word == "--version") {
+        print!("{}", command().render_version());
+        return ExitCode::SUCCESS;
+    }
+    let usage = call::usage(&name);
     if word == "-h" || word == "--help" {
         print!("{usage}");
         return ExitCode::SUCCESS;
