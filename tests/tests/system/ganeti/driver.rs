@@ -188,10 +188,14 @@ impl Ganeti {
 impl Drop for Ganeti {
     fn drop(&mut self) {
         for left in steering::all(&self.run_dir).unwrap_or_default() {
-            if left.order(Verb::Unmap).is_err() {
-                // The keeper first, so that nobody follows.
-                for pid in [left.keeper, left.pid].map(|pid| Pid::from_raw(pid as i32)) {
-                    let _ = kill(pid, Signal::SIGKILL);
+            if left.order(Verb::Unmap).is_ok() {
+                continue;
+            }
+            // Each of the two would start the other again: both stand still before they end.
+            for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+                for pid in [left.keeper, left.pid].into_iter().filter(|pid| *pid > 0) {
+                    // It may have ended in between.
+                    let _ = kill(Pid::from_raw(pid as i32), signal);
                 }
             }
         }
