@@ -8,11 +8,11 @@
 //! ```
 
 use super::control::{ProcessState, ProcessStatus};
-use super::launch::{Plan, READY, find_program};
+use super::launch::{Plan, READY};
 use super::log::Log;
 use super::pids::{self, Pidfd};
 use super::{Options, READY_WITHIN, STOP_WITHIN};
-use config::paths::Places;
+use config::paths::{Places, find_program};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read};

@@ -85,27 +85,6 @@ fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
     words.to_vec()
 }
 
-/// The program of that name in `first`, or beside this very one, or in PATH.
-pub fn find_program(name: &str, first: Option<&Path>) -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let beside = first
-        .into_iter()
-        .chain(own.parent())
-        .map(|dir| dir.join(name));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
-    beside
-        .chain(in_path)
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            let text = format!(
-                "the program {name} is neither beside {} nor in PATH",
-                own.display()
-            );
-            io::Error::new(io::ErrorKind::NotFound, text)
-        })
-}
-
 impl Plan {
     /// Starts the process; its standard error goes to `log`, or stays ours.
     pub(super) fn launch(
