@@ -1,6 +1,7 @@
 //! The cases, by suite. A suite makes what its cases share (nodes, servers), and the cases hold
 //! on to it.
 
+pub mod ganeti;
 pub mod nbd;
 pub mod python;
 pub mod rados;
@@ -34,6 +35,7 @@ pub const SUITES: &[Suite] = &[
     ("volume", volume::cases),
     ("nbd", nbd::cases),
     ("snapshots", snapshots::cases),
+    ("ganeti", ganeti::cases),
     ("python", python::cases),
     ("rest", rest::cases),
 ];

@@ -57,6 +57,18 @@ impl Failure {
     }
 }
 
+impl From<endpoint::Error> for Failure {
+    fn from(why: endpoint::Error) -> Failure {
+        Failure {
+            status: match why.kind {
+                endpoint::ErrorKind::System => UNEXPECTED,
+                _ => FAILED,
+            },
+            text: why.sentence,
+        }
+    }
+}
+
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -6,7 +6,7 @@
 //! - [`bench`]: `archip-bench`, how fast it is
 //! - `arguments`: what their command lines share
 //! - `settings`: the node that a tool works on; `catalogue`: the maps in its storage
-//! - `mapped`, `lock`: volumes that are presented as devices
+//! - `mapped`: volumes that are presented as devices
 //! - `failure`, `term`, `format`: what went wrong, and what people and programs see
 
 mod arguments;
@@ -14,7 +14,6 @@ pub mod bench;
 mod catalogue;
 mod failure;
 mod format;
-mod lock;
 mod mapped;
 pub mod node_tool;
 pub mod segment_tool;

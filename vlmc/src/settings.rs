@@ -3,10 +3,8 @@
 use crate::failure::Failure;
 use client::{Client, Ports};
 use config::NodeConfig;
-use node::supervisor::{give, segment_socket};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use xseg::join::JoinError;
 
@@ -36,14 +34,7 @@ impl Settings {
     /// Opens a file of the node to append to. It belongs to the node's user and group, whoever
     /// makes it.
     pub(crate) fn shared_file(&self, path: &Path) -> io::Result<File> {
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o660)
-            .open(path)?;
-        // Only root, or whoever has just made it, may give it away; nobody else need.
-        let _ = give(&self.config, path);
-        Ok(file)
+        endpoint::steering::shared_file(&self.config, path)
     }
 
     /// Where the four roles serve that the tools know by name.
@@ -60,7 +51,7 @@ impl Settings {
 
     /// The same, but lets the caller look into why there is none.
     pub(crate) fn connect(&self) -> Result<Result<Client, JoinError>, Failure> {
-        let socket = segment_socket(&self.config);
+        let socket = self.config.segment_socket();
         Ok(Client::connect(&socket, self.ports()?, "vlmc"))
     }
 

@@ -31,7 +31,14 @@ pub(crate) struct Options {
 }
 
 /// Whose programs are measured.
-const PACKAGES: [&str; 5] = ["benches", "archip-node", "archip-nbd", "vlmc", "libxseg"];
+const PACKAGES: [&str; 6] = [
+    "benches",
+    "archip-node",
+    "archip-nbd",
+    "vlmc",
+    "archip-ganeti",
+    "libxseg",
+];
 
 /// Builds and measures. Returns whether both went well; goals that are missed do not count.
 pub(crate) fn run(options: &Options) -> io::Result<bool> {

@@ -39,13 +39,19 @@ pub trait Device: Send + Sync {
     fn over(&self);
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+/// What a mapped volume's process can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Verb {
+pub enum Verb {
+    /// Close the volume and leave the segment; requests wait.
     Freeze,
+    /// Join, open the volume and go on.
     Thaw,
+    /// Follow the volume's new size.
     Resize,
+    /// Describe yourself.
     Status,
+    /// Take the device away.
     Unmap,
 }
 

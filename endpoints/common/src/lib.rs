@@ -6,6 +6,7 @@
 //! - [`registry`]: `RUN_DIR/mapped/ID/`, where the tools find it;
 //! - [`control`]: freeze, thaw, resize, status, unmap, over a socket;
 //! - [`mapped`]: one mapped volume, as the tools see it;
+//! - [`steering`]: the tools' side: which volumes are mapped, and orders to them;
 //! - [`keeper`]: the process that outlives a killed one, and starts its successor;
 //! - [`signals`]: what signals mean;
 //! - [`backend`]: the volume for an event loop, which waits out the absence of its node;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod options;
 pub mod registry;
 pub mod signals;
+pub mod steering;
 
 pub use backend::{
     Backend, Buffer, Completion, Handle, Op, Order, Outcome, State, Stretch, Volume,

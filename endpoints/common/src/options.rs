@@ -114,11 +114,10 @@ impl Options {
             v0_size: self.v0_size,
         };
         let node = &config.archipelago;
-        let segment = &config.xseg.segment.name;
         Ok(Setting {
             volume: Volume { name, hint, ports },
             readonly: self.readonly,
-            socket: node.run_dir.join(format!("{segment}.sock")),
+            socket: config.segment_socket(),
             run_dir: node.run_dir.clone(),
             log_dir: node.log_dir.clone(),
             uid: node.user.uid,
@@ -145,7 +144,7 @@ impl Setting {
 
 /// Where the tools and endpoints find the peers: by the names of their roles, as in the original
 /// (spec/cli.md section 3).
-fn ports(config: &NodeConfig) -> Option<Ports> {
+pub fn ports(config: &NodeConfig) -> Option<Ports> {
     let port = |name| config.role(name).map(|role| role.ports.start().0);
     Some(Ports {
         vlmcd: port("vlmcd")?,

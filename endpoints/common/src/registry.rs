@@ -196,15 +196,20 @@ pub(crate) fn own(path: &Path, mode: u32, gid: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
-/// When this process started: field 22 of `/proc/self/stat` (proc(5)).
+/// When this process started.
 pub fn start_time() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    after_name
-        .split_whitespace()
-        .nth(19)
-        .and_then(|t| t.parse().ok())
-        .unwrap_or(0)
+    start_time_of(std::process::id()).unwrap_or(0)
+}
+
+/// When `pid` started, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None`:
+/// it is over.
+pub fn start_time_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    let alive = fields.next()? != "Z";
+    let time = fields.nth(18)?.parse().ok()?;
+    alive.then_some(time)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use endpoint::control::{self, Device};
 use endpoint::daemon::Ready;
@@ -23,6 +24,9 @@ use crate::volume::VolumeExport;
 const NAME: &str = "archip-nbd";
 /// Bytes that a socket's path may have (unix(7), without the NUL).
 const PATH_MAX: usize = 107;
+/// How long the last client may take to leave before it counts: one whose process has ended is
+/// noticed in a moment.
+const LEAVING: Duration = Duration::from_millis(500);
 /// Permissions of the socket.
 const MODE: u32 = 0o660;
 
@@ -255,6 +259,7 @@ impl Device for Address {
 
     fn unmap(&self) -> Result<(), Error> {
         self.mapped.check_closable()?;
+        self.server.wait_clients(0, LEAVING);
         let mut pids: Vec<i32> = self
             .server
             .clients()

@@ -28,6 +28,7 @@ pub fn programs() -> Vec<(&'static str, Command)> {
         ("8", node::command::ProcessArguments::command()),
         ("8", archip_nbd::Arguments::command()),
         ("8", archip_fuse::Arguments::command()),
+        ("8", ganeti::command()),
     ];
     let peers = [
         Executable::Poold,

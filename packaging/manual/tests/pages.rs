@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What is installed, by hand: a program that is forgotten in the list of the library is missing.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "archip-bench.1",
     "vlmc.1",
     "xseg.1",
     "archip-filed.8",
     "archip-fuse.8",
+    "archip-ganeti.8",
     "archip-mapperd.8",
     "archip-nbd.8",
     "archip-node.8",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`node`] | [`NodeConfig`]: the whole file, typed; [`Process`]: which roles run together |
 //! | [`role`] | [`Role`]: one peer, whether a file or a command line described it |
+//! | [`ganeti`] | [`Ganeti`]: what Ganeti's scripts and hooks need besides |
 //! | [`segment`] | [`SegmentSpec`]: `TYPE:NAME:DYNPORTS:PORTS:SIZE_MB:ALIGN` |
 //! | [`ports`] | [`PortNo`] and [`PortRange`] |
 //! | [`account`] | who runs the node: users, groups, and what a caller without root may name |
@@ -22,6 +23,7 @@ pub mod account;
 pub mod args;
 pub mod error;
 pub mod fuzz;
+pub mod ganeti;
 pub mod node;
 pub mod paths;
 pub mod ports;
@@ -37,6 +39,7 @@ mod read_role;
 
 pub use account::Caller;
 pub use error::{ConfigError, ErrorKind, Place, Warning};
+pub use ganeti::{Ganeti, VolumeNaming};
 pub use node::{Archipelago, Endpoint, NodeConfig, Process, Xseg};
 pub use ports::{PortNo, PortRange};
 pub use role::{

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::account::{Caller, GroupAccount, UserAccount};
 use crate::error::{ConfigError, ErrorKind, Place, Warning};
+use crate::ganeti::Ganeti;
 use crate::ini::Ini;
 use crate::paths::Places;
 use crate::ports::PortRange;
@@ -23,6 +24,8 @@ pub struct NodeConfig {
     pub archipelago: Archipelago,
     /// `[XSEG]`.
     pub xseg: Xseg,
+    /// `[GANETI]`.
+    pub ganeti: Ganeti,
     /// The roles, in the order of `[PEERS] ROLES`, which is the order of their start.
     pub roles: Vec<Role>,
     /// What is not wrong, but surely not meant.
@@ -151,6 +154,12 @@ impl NodeConfig {
         let config = read::node(&ini, caller)?;
         check::relations(&ini, &config)?;
         Ok(config)
+    }
+
+    /// Where the segment's holder hands out seats.
+    pub fn segment_socket(&self) -> PathBuf {
+        let name = &self.xseg.segment.name;
+        self.archipelago.run_dir.join(format!("{name}.sock"))
     }
 
     /// The role of that name.

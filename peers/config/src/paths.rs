@@ -5,6 +5,7 @@
 //! own, so that nobody needs root to run one (`spec/choices.md`, "Peers on their own").
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -12,6 +13,11 @@ use nix::unistd::{AccessFlags, Uid, faccessat};
 
 /// The file that the tools read when `-c` names no other.
 pub const CONFIG_FILE: &str = "/etc/archipelago/archipelago.conf";
+/// The environment variable that names another file for the scripts and hooks of Ganeti, whose
+/// command lines have no room for one. Ganeti itself never sets it.
+pub const CONFIG_FILE_VARIABLE: &str = "ARCHIPELAGO_CONF";
+/// Where the hooks of Ganeti say what they did when `HOOKS_LOG` says nothing.
+pub const HOOKS_LOG: &str = "/var/log/ganeti/hooks.log";
 /// Where logs go when `LOG_DIR` and `logfile` say nothing.
 pub const LOG_DIR: &str = "/var/log/archipelago";
 /// The Ceph configuration that a `rados_blocker` reads when `ceph_conf` names no other.
@@ -119,6 +125,33 @@ fn state_dir_of(
         Some(dir) => dir.join("archipelago"),
         None => run_dir.into(),
     }
+}
+
+/// Where programs are looked for when nothing else says so: a clean environment has no PATH.
+const PROGRAM_DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+
+/// The peer that packages keep apart, because it needs librados.
+const RADOSD: &str = "archip-radosd";
+
+/// The program of that name in `first`, or beside this very one, or in PATH, or where programs
+/// are installed.
+pub fn find_program(name: &str, first: Option<&Path>) -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let given = first.into_iter().chain(own.parent()).map(PathBuf::from);
+    // An empty PATH would mean the working directory.
+    let in_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    let dirs = given.chain(in_path).chain(PROGRAM_DIRS.map(PathBuf::from));
+    dirs.map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            let own = own.display();
+            let mut text = format!("the program {name} is neither beside {own} nor in PATH");
+            if name == RADOSD {
+                text += "; it is in the package archipelago-rados";
+            }
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })
 }
 
 /// `path` made absolute: relative to `base`, the directory of the file that names it. `.` and

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::account::{Caller, GroupAccount, UserAccount, find_group, find_user};
 use crate::error::{ConfigError, ErrorKind, Fault, Warning};
+use crate::ganeti;
 use crate::ini::Ini;
 use crate::node::{Archipelago, Endpoint, NodeConfig, Xseg};
 use crate::paths;
@@ -26,14 +27,10 @@ pub(crate) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// A section that must be there.
     pub(crate) fn open(ini: &'a Ini, name: &'a str) -> Result<Section<'a>, ConfigError> {
-        let section = Section {
-            ini,
-            name,
-            asked: RefCell::default(),
-        };
         if ini.has_section(name) {
-            return Ok(section);
+            return Ok(Section::optional(ini, name));
         }
         let message = "the section is missing".to_owned();
         Err(ConfigError::new(
@@ -41,6 +38,15 @@ impl<'a> Section<'a> {
             ini.section_place(name),
             message,
         ))
+    }
+
+    /// A section that has no keys where it is absent.
+    pub(crate) fn optional(ini: &'a Ini, name: &'a str) -> Section<'a> {
+        Section {
+            ini,
+            name,
+            asked: RefCell::default(),
+        }
     }
 
     /// The text of `key`, trimmed.
@@ -214,8 +220,10 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
         )?);
     }
     tell_what_blockers_say(&mut roles);
+    let ganeti_section = Section::optional(ini, "GANETI");
+    let ganeti = ganeti::read(&ganeti_section)?;
     let vtool = ports.read(&xseg_section, "vtool_start", "vtool_end")?;
-    for section in [&main, &xseg_section, &peers] {
+    for section in [&main, &xseg_section, &peers, &ganeti_section] {
         warnings.extend(section.unknown_keys());
     }
     let xseg = Xseg { segment, vtool };
@@ -223,6 +231,7 @@ pub(crate) fn node(ini: &Ini, caller: &Caller) -> Result<NodeConfig, ConfigError
         file: ini.file.clone(),
         archipelago,
         xseg,
+        ganeti,
         roles,
         warnings,
     })

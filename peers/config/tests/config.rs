@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use archip_config::{
     Caller, ConfigError, Endpoint, ErrorKind, NodeConfig, PortNo, RoleKind, SampleParams,
-    sample_config,
+    VolumeNaming, sample_config,
 };
 use proptest::prelude::*;
 
@@ -783,6 +783,38 @@ fn assert_keys_commented_out_are_known(folder: &Folder, text: &str) {
     assert_eq!(
         node.role("mapperd").unwrap().kind,
         plain.role("mapperd").unwrap().kind
+    );
+}
+
+/// The section is new: a file without it means what its defaults say.
+#[test]
+fn ganetis_section_may_be_absent() {
+    let folder = Folder::new();
+    let read = |lines: &str| folder.parse(&format!("{OLD}\n{lines}"));
+    let absent = read("").unwrap().ganeti;
+    assert_eq!(absent, read("[GANETI]").unwrap().ganeti);
+    assert_eq!(absent.volume_name, VolumeNaming::Auto);
+    assert_eq!(absent.hooks_log, Path::new("/var/log/ganeti/hooks.log"));
+    for naming in VolumeNaming::ALL {
+        let text = format!(
+            "[GANETI]\nVOLUME_NAME = {}\nHOOKS_LOG = log",
+            naming.as_str()
+        );
+        let ganeti = read(&text).unwrap().ganeti;
+        assert_eq!(ganeti.volume_name, naming);
+        assert_eq!(ganeti.hooks_log, folder.0.path().join("log"));
+    }
+    let wrong = read("[GANETI]\nVOLUME_NAME = name").unwrap_err();
+    assert_eq!(
+        wrong.message(),
+        "`name` is not one of auto, VOL_CNAME, VOL_NAME"
+    );
+    let unknown = read("[GANETI]\nNAME = auto").unwrap().warnings;
+    assert!(
+        unknown
+            .iter()
+            .any(|w| w.to_string().contains("[GANETI] name: unknown key")),
+        "{unknown:?}"
     );
 }
 

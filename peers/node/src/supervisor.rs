@@ -61,8 +61,7 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// Where the segment of this node is handed out.
 pub fn segment_socket(config: &NodeConfig) -> PathBuf {
-    let name = &config.xseg.segment.name;
-    config.archipelago.run_dir.join(format!("{name}.sock"))
+    config.segment_socket()
 }
 
 /// Where the supervisor listens for commands.

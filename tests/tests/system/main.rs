@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod embedded;
+mod ganeti;
 mod golden;
 mod kills;
 mod lease;

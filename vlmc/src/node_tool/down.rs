@@ -2,7 +2,7 @@
 
 use super::{cli, lines, orphans};
 use crate::failure::Failure;
-use crate::mapped::{self, Mapped, Order};
+use crate::mapped::{self, Presented, Verb};
 use crate::settings::Settings;
 use crate::term::{Colour, column, paint};
 use node::supervisor::control::{AskError, Request, ask};
@@ -19,26 +19,26 @@ pub(super) fn stop(settings: &Settings, args: &cli::Stop) -> Result<(), Failure>
         return refuse(&mapped);
     }
     lines::banner("Stoping archipelago")?;
-    let live: Vec<Mapped> = mapped.into_iter().filter(|m| !m.is_frozen()).collect();
+    let live: Vec<Presented> = mapped.into_iter().filter(|m| !m.is_frozen()).collect();
     if args.unmap {
         unmap(settings, &live)?;
     } else if args.force {
         live.iter()
-            .try_for_each(|m| order(m, Order::Freeze, "Freezing"))?;
+            .try_for_each(|m| order(m, Verb::Freeze, "Freezing"))?;
     } else if !live.is_empty() {
         return refuse(&live);
     }
     stop_peers(settings, None)
 }
 
-fn refuse(mapped: &[Mapped]) -> Result<(), Failure> {
+fn refuse(mapped: &[Presented]) -> Result<(), Failure> {
     mapped::show(mapped)?;
     Err(Failure::new(MAPPED))
 }
 
-fn unmap(settings: &Settings, mapped: &[Mapped]) -> Result<(), Failure> {
+fn unmap(settings: &Settings, mapped: &[Presented]) -> Result<(), Failure> {
     for m in mapped {
-        m.order(Order::Unmap).map_err(|e| {
+        m.order(Verb::Unmap).map_err(|e| {
             Failure::new(format!("Error while umapping volume, during shutdown: {e}"))
         })?;
     }
@@ -51,17 +51,17 @@ fn unmap(settings: &Settings, mapped: &[Mapped]) -> Result<(), Failure> {
 }
 
 /// Gives a mapped volume's process an order, and prints a line about it.
-pub(super) fn order(mapped: &Mapped, order: Order, verb: &str) -> Result<(), Failure> {
-    let done = mapped.order(order);
+pub(super) fn order(mapped: &Presented, verb: Verb, doing: &str) -> Result<(), Failure> {
+    let done = mapped.order(verb);
     let end = match done {
         Ok(()) => paint("OK", Colour::Green),
         Err(_) => paint("FAILED", Colour::Red),
     };
     crate::failure::say(format_args!(
         "{}{end}",
-        column(format_args!("{verb} {} ", mapped.volume))
+        column(format_args!("{doing} {} ", mapped.volume))
     ))?;
-    done
+    Ok(done?)
 }
 
 fn stop_peers(settings: &Settings, role: Option<&str>) -> Result<(), Failure> {

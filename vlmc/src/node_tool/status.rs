@@ -2,7 +2,7 @@
 
 use super::cli;
 use crate::failure::{Failure, say, say_json};
-use crate::mapped::{self, Mapped};
+use crate::mapped::{self, Presented};
 use crate::settings::Settings;
 use crate::term::{Colour, column, complain, paint};
 use node::supervisor::control::{self, ProcessStatus};
@@ -21,7 +21,7 @@ pub(super) const UNKNOWN: u8 = 4;
 struct Report {
     supervisor: Option<u32>,
     roles: Vec<RoleReport>,
-    mapped: Vec<Mapped>,
+    mapped: Vec<Presented>,
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use super::{cli, down, lines, notify, orphans};
 use crate::failure::Failure;
-use crate::mapped::{self, Order};
+use crate::mapped::{self, Verb};
 use crate::settings::Settings;
 use crate::term::complain;
 use node::supervisor::control::{self, AskError, Event, ProcessState, Request};
@@ -55,7 +55,7 @@ fn thaw(settings: &Settings) -> Result<(), Failure> {
     let frozen = mapped.iter().filter(|m| m.is_frozen());
     let mut first = Ok(());
     // One that can't go on (another node holds its volume) does not stop the others.
-    for failed in frozen.filter_map(|m| down::order(m, Order::Thaw, "Thawing").err()) {
+    for failed in frozen.filter_map(|m| down::order(m, Verb::Thaw, "Thawing").err()) {
         first = first.and(Err(failed));
     }
     first

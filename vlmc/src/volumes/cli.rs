@@ -96,11 +96,7 @@ impl Old {
         }
     }
 
-    pub(super) fn assumed(&self) -> bool {
-        self.assume_v0
-    }
-
-    pub(super) fn size(&self) -> Option<u64> {
+    fn size(&self) -> Option<u64> {
         u64::try_from(self.v0_size).ok()
     }
 }

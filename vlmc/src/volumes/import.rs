@@ -24,7 +24,7 @@ pub(super) fn import(settings: &Settings, args: &Import) -> Result<(), Failure> 
     let name = existing(&args.name)?;
     let text = args.name.to_string_lossy();
     if let Some(mapped) = mapped::of_volume(settings.run_dir(), &text)? {
-        let device = mapped.device;
+        let device = &mapped.device;
         return Err(Failure::new(format!(
             "Volume {text} mapped on device {device}"
         )));

@@ -3,7 +3,7 @@
 use super::cli::{Clone, Create, Lock, Named, Rename, Resize, Snapshot};
 use super::names::{any, bytes_of, existing, new, shown};
 use crate::failure::{Failure, say};
-use crate::mapped::{self, Mapped, Order};
+use crate::mapped::{self, Presented, Verb};
 use crate::settings::Settings;
 use client::{Hint, Name};
 use mapfile::tool_name::NameRole;
@@ -57,13 +57,13 @@ pub(super) fn snapshot(settings: &Settings, args: &Snapshot) -> Result<(), Failu
 }
 
 /// Where a volume is mapped on this node.
-fn mapped_on(settings: &Settings, name: &OsStr) -> Result<Option<Mapped>, Failure> {
+fn mapped_on(settings: &Settings, name: &OsStr) -> Result<Option<Presented>, Failure> {
     mapped::of_volume(settings.run_dir(), &name.to_string_lossy())
 }
 
 pub(super) fn remove(settings: &Settings, args: &Named) -> Result<(), Failure> {
-    if let Some(Mapped { device, .. }) = mapped_on(settings, &args.name)? {
-        let name = shown(&args.name);
+    if let Some(mapped) = mapped_on(settings, &args.name)? {
+        let (name, device) = (shown(&args.name), &mapped.device);
         return Err(Failure::new(format!(
             "Volume {name} mapped on device {device}"
         )));
@@ -107,7 +107,7 @@ pub(super) fn resize(settings: &Settings, args: &Resize) -> Result<(), Failure> 
         ));
     }
     client.resize(name, size, shrinks).map_err(&failed)?;
-    mapped.map_or(Ok(()), |mapped| mapped.order(Order::Resize))
+    Ok(mapped.map_or(Ok(()), |mapped| mapped.order(Verb::Resize))?)
 }
 
 pub(super) fn open(settings: &Settings, args: &Named) -> Result<(), Failure> {

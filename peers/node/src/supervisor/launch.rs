@@ -108,33 +108,11 @@ fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
     words.to_vec()
 }
 
-/// The program of that name in `first`, or beside this very one, or in PATH.
-pub fn find_program(name: &str, first: Option<&Path>) -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let beside = first
-        .into_iter()
-        .chain(own.parent())
-        .map(|dir| dir.join(name));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).map(|dir| dir.join(name));
-    beside
-        .chain(in_path)
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            let own = own.display();
-            let mut text = format!("the program {name} is neither beside {own} nor in PATH");
-            if name == Executable::Radosd.name() {
-                text += "; it is in the package archipelago-rados";
-            }
-            io::Error::new(io::ErrorKind::NotFound, text)
-        })
-}
-
 impl Plan {
     /// Its program; `first` is looked into before all other places.
     pub(super) fn find_program(&self, first: Option<&Path>) -> io::Result<PathBuf> {
         let apart = self.rados.then(rados_programs).flatten();
-        find_program(self.program, first.or(apart.as_deref()))
+        config::paths::find_program(self.program, first.or(apart.as_deref()))
     }
 
     /// Starts the process; its standard error goes to `log`, or stays ours.
