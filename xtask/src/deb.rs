@@ -13,6 +13,7 @@
 //! Which file goes into which package is said in `packaging/debian`, and what is in no package is
 //! an error (dh_missing). `docs/decisions/0020-*` has the reasons.
 
+mod licences;
 mod stage;
 
 use std::env;
@@ -89,6 +90,7 @@ pub(crate) fn make(out: &Path, dev: bool) -> io::Result<()> {
         let name = Path::new(part).file_name().unwrap_or_default();
         copy_folder(&workspace().join(part), &tree.join(name))?;
     }
+    fs::write(tree.join("third-party"), licences::text(&stage::CRATES)?)?;
     build_packages(&tree, dev, rados)?;
     collect(&tree, empty(out)?)?;
     index(out)

@@ -13,7 +13,7 @@ use super::{cargo, failed, succeed};
 use crate::test::workspace;
 
 /// Whose programs and library are packaged.
-const CRATES: [&str; 6] = [
+pub(super) const CRATES: [&str; 6] = [
     "archip-fuse",
     "archip-manual",
     "archip-nbd",
@@ -21,6 +21,8 @@ const CRATES: [&str; 6] = [
     "libxseg",
     "vlmc",
 ];
+/// What brings librados into them.
+pub(super) const RADOS: &str = "archip-node/rados";
 /// Into `usr/bin`.
 const PROGRAMS: [&str; 11] = [
     "archip-bench",
@@ -90,7 +92,7 @@ impl Stage {
             self.install(&workspace().join(from), to, run)?;
         }
         if rados {
-            self.build(&["archip-node", "vlmc"], &["archip-node/rados"])?;
+            self.build(&["archip-node", "vlmc"], &[RADOS])?;
             for name in RADOS_PROGRAMS {
                 let to = format!("usr/lib/archipelago/rados/{name}");
                 self.install(&self.built(name), &to, true)?;
