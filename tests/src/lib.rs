@@ -4,8 +4,9 @@
 //! - [`golden`]: the trees that the original wrote, nodes over them, and what was done to them;
 //! - [`real`]: a node of real processes, in a folder of its own;
 //! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
+//! - [`storage`]: where a node's objects are, so that one test body runs on each storage;
 //! - [`straight`]: what a verifier wrote, compared with the files themselves;
-//! - [`pools`]: the same with the objects of a cluster, and pools filled from trees;
+//! - [`pools`]: the same with the objects of a cluster;
 //! - [`stopper`]: stops a process in the midst of what it does;
 //! - [`windows`]: in which windows of a request's life a process was when it was killed;
 //! - [`ending`]: whether its ring had ended before its successor began;
@@ -18,6 +19,7 @@ pub mod real;
 pub mod sim;
 pub mod slow;
 pub mod stopper;
+pub mod storage;
 pub mod straight;
 pub mod verifier;
 pub mod windows;

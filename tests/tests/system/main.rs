@@ -1,5 +1,8 @@
 //! The system tests, in one program.
 
+#[macro_use]
+mod on_each;
+
 mod bad_input;
 mod embedded;
 mod golden;
