@@ -22,11 +22,13 @@
 //! | `tools` | Ceph's own tools and Python's rados, as eyes that are not ours |
 //! | `outsider` | the same, connected: looks into pools, changes them, holds locks |
 //! | `lent` | one cluster for a process of tests, and pools that each test borrows |
+//! | `on_each` | one test body, a test on each storage |
 
 mod daemon;
 mod keeper;
 mod keys;
 mod lent;
+mod on_each;
 mod outsider;
 mod settings;
 mod tools;

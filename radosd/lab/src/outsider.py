@@ -65,8 +65,9 @@ class Outsider:
         return self.cluster.get_addrs()
 
     def forget(self, pool):
-        """The pool was deleted: another of its name is another one."""
+        """The pool was deleted: another of its name is another one, as the newest map says."""
         self.pools.pop(pool, None)
+        self.cluster.wait_for_latest_osdmap()
 
     def empty(self, pool):
         for key in self.keys(pool):

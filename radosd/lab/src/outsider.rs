@@ -33,13 +33,14 @@ impl Outsider {
         lab.start_python(SCRIPT, &[user]).map(Outsider)
     }
 
-    fn ask(&mut self, order: Value) -> io::Result<Value> {
+    fn ask(&mut self, mut order: Value) -> io::Result<Value> {
         self.0.write_line(&order.to_string())?;
         let line = self.0.read_line()?;
         let mut said: Value = serde_json::from_str(&line)?;
         match said["error"].as_i64() {
             None => Ok(said["answer"].take()),
             Some(errno) => {
+                order["data"] = "...".into();
                 let what = format!("{order}: errno {errno}: {}", said["said"]);
                 Err(io::Error::other(what))
             }

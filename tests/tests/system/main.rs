@@ -1,7 +1,7 @@
 //! The system tests, in one program.
 
 #[macro_use]
-mod on_each;
+extern crate rados_lab;
 
 mod bad_input;
 mod embedded;
@@ -12,3 +12,5 @@ mod lease;
 mod rados;
 mod simulation;
 mod trouble;
+
+use system_tests::storage::Storage;

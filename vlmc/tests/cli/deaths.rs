@@ -1,13 +1,19 @@
 //! A dead peer is an event, not an outage; so is a dead supervisor.
 
-use crate::lab::{Lab, Said};
+use crate::lab::{Said, Storage};
 use std::process::Stdio;
+
+on_each! {
+    files, rados =>
+        every_role_may_die_under_load_and_nothing_is_lost,
+        a_crashed_supervisor_is_replaced_and_the_peers_live_on,
+        peers_without_a_supervisor_can_be_stopped,
+}
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 
-#[test]
-fn every_role_may_die_under_load_and_nothing_is_lost() {
-    let lab = Lab::started(false);
+fn every_role_may_die_under_load_and_nothing_is_lost(storage: &Storage) {
+    let lab = storage.started(false);
     lab.vlmc("create volume -s 64").says("");
     let words = "--volume volume -ts 64m --pattern rand --iodepth 16 --seed 11 --verify full";
     let mut command = lab.command("archip-bench");
@@ -38,9 +44,8 @@ fn every_role_may_die_under_load_and_nothing_is_lost() {
     assert_eq!(said.out.matches("restarted once").count(), 4, "{said:?}");
 }
 
-#[test]
-fn a_crashed_supervisor_is_replaced_and_the_peers_live_on() {
-    let lab = Lab::started(false);
+fn a_crashed_supervisor_is_replaced_and_the_peers_live_on(storage: &Storage) {
+    let lab = storage.started(false);
     lab.vlmc("create volume -s 8").says("");
     let before = ROLES.map(|role| lab.pid(role));
     lab.kill_supervisor();
@@ -61,9 +66,8 @@ fn a_crashed_supervisor_is_replaced_and_the_peers_live_on() {
         .says("Volume volume: size: 8388608\n");
 }
 
-#[test]
-fn peers_without_a_supervisor_can_be_stopped() {
-    let lab = Lab::started(true);
+fn peers_without_a_supervisor_can_be_stopped(storage: &Storage) {
+    let lab = storage.started(true);
     lab.kill_supervisor();
     let said = lab.archipelago("stop");
     assert_eq!(
