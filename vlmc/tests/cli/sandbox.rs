@@ -136,18 +136,31 @@ fn confined_peers_do_everything_and_survive_everything(storage: &Storage) {
     }
 }
 
-/// How often the thread of a process that obeys signals has gone to sleep.
-fn naps_of_the_log_thread(pid: i32) -> u64 {
+/// How often the thread of a process that obeys signals has gone to sleep; `None`: it has no name
+/// yet, is awake, or waits for a disk.
+fn naps_of_the_log_thread(pid: i32) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
-    let log = status
-        .into_iter()
-        .find(|text| text.starts_with("Name:\tlog\n"));
-    let log = log.expect("a thread for the log");
-    let naps = log
-        .lines()
-        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    naps.expect("a count").trim().parse().unwrap()
+    // Some threads come and go.
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let mut logs = status.filter(|text| text.starts_with("Name:\tlog\n"));
+    let log = logs.next()?;
+    let field = |name| log.lines().find_map(|line| line.strip_prefix(name));
+    let asleep = field("State:").is_some_and(|state| state.trim().starts_with('S'));
+    let naps = field("voluntary_ctxt_switches:").expect("a count");
+    asleep.then(|| naps.trim().parse().unwrap())
+}
+
+/// Waits until it sleeps, and has done so more often than `before`.
+fn await_nap(pid: i32, before: Option<u64>) -> Option<u64> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let naps = naps_of_the_log_thread(pid);
+        if naps > before {
+            return naps;
+        }
+        assert!(Instant::now() < patience, "it does not obey");
+        std::thread::yield_now();
+    }
 }
 
 /// Has a node's blocker open its log anew where a link leads out of its directories, and then where
@@ -159,13 +172,9 @@ fn makes_a_file_outside(lab: &Lab) -> bool {
     let open_anew = || kill(Pid::from_raw(pid), Signal::SIGUSR1).unwrap();
     fs::rename(&log, log.with_extension("1")).unwrap();
     std::os::unix::fs::symlink(&outside, &log).unwrap();
-    let naps = naps_of_the_log_thread(pid);
+    let naps = await_nap(pid, None);
     open_anew();
-    let patience = Instant::now() + Duration::from_secs(30);
-    while naps_of_the_log_thread(pid) == naps {
-        assert!(Instant::now() < patience, "it does not obey");
-        std::thread::yield_now();
-    }
+    await_nap(pid, naps);
     fs::remove_file(&log).unwrap();
     open_anew();
     await_file(&log);
