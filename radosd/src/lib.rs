@@ -43,3 +43,4 @@ mod turns;
 
 pub use config::{Config, OpenError};
 pub use driver::Radosd;
+pub use locks::fuzz;
