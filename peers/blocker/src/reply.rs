@@ -2,7 +2,7 @@
 
 use driver::{Detail, LockHolder};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use xseg::Name;
 use xseg::protocol::{ListPage, NameRequest, Operation};
 
@@ -43,7 +43,7 @@ impl From<&LockHolder> for LockReport {
         LockReport {
             owner: Some(shown(&holder.owner)),
             pid: holder.process.as_ref().map(|p| p.pid),
-            run_dir: holder.run_dir.clone().filter(fits),
+            run_dir: holder.run_dir.clone().filter(|path| fits(path)),
             alive: holder.alive,
             ours: holder.ours,
             host: holder.host.as_ref().map(|host| shown(host.as_bytes())),
@@ -79,7 +79,7 @@ fn shown(bytes: &[u8]) -> String {
     text
 }
 
-fn fits(path: &PathBuf) -> bool {
+fn fits(path: &Path) -> bool {
     path.to_str()
         .is_some_and(|text| len_of(text) <= TEXT_LEN_MAX)
 }

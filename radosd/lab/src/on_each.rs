@@ -7,6 +7,10 @@
 ///
 /// `Storage` is the calling crate's, with a constructor of each of these names; RADOS is left out
 /// without its feature `rados`.
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "the storages of the calling crate are meant"
+)]
 #[macro_export]
 macro_rules! on_each {
     (@tests $kinds:tt $($test:ident)+) => {
