@@ -150,6 +150,8 @@ def serve(conf, user):
         except Exception as why:
             said = {"error": getattr(why, "errno", None) or 5, "said": repr(why)}
         print(json.dumps(said), flush=True)
+    # Without a farewell to a cluster that may be ending at this very moment.
+    os._exit(0)
 
 
 serve(sys.argv[1], sys.argv[2])

@@ -63,6 +63,14 @@ impl Storage {
         lab
     }
 
+    /// Another started node of this host, over the objects of `first`.
+    pub(crate) fn beside(&self, first: &Lab) -> Lab {
+        match &self.0 {
+            Some(_) => self.started(true),
+            None => Lab::beside(first),
+        }
+    }
+
     /// A started node that presents volumes so.
     pub(crate) fn with_endpoint(&self, endpoint: config::Endpoint) -> Lab {
         let lab = Lab::make(self, true, endpoint);
