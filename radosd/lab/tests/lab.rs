@@ -119,5 +119,8 @@ fn borrowed_pools_are_empty_and_nobody_elses() {
     // One of the two is lent again; each is empty.
     let again = borrow("the same").unwrap();
     assert!(again.facts().unwrap().is_empty());
-    assert!(std::ptr::eq(again.lab(), lab), "one cluster for the process");
+    assert!(
+        std::ptr::eq(again.lab(), lab),
+        "one cluster for the process"
+    );
 }
