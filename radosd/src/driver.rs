@@ -77,7 +77,7 @@ impl Radosd {
     }
 
     /// The pool's identity, to be given as [`Config::expected_id`](crate::Config::expected_id) the
-    /// next time: the cluster's id and the pool's number.
+    /// next time: the cluster's id and the pool's number, in one word.
     pub fn id(&self) -> &str {
         &self.id
     }

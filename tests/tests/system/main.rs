@@ -1,5 +1,8 @@
 //! The system tests, in one program.
 
+#[macro_use]
+extern crate rados_lab;
+
 mod bad_input;
 mod embedded;
 mod ganeti;
@@ -11,3 +14,5 @@ mod rados;
 mod rolling;
 mod simulation;
 mod trouble;
+
+use system_tests::storage::Storage;

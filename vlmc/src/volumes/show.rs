@@ -70,6 +70,9 @@ pub(super) fn holder(lock: &Value) -> String {
     if !addresses.is_empty() {
         text += &format!(", writing from {}", addresses.join(" "));
     }
+    if let Some(more) = lock.get("more_addresses").and_then(Value::as_u64) {
+        text += &format!(" and {more} more");
+    }
     match lock.get("alive").and_then(Value::as_bool) {
         Some(false) => text += ", which is dead",
         _ if lock.get("ours") == Some(&Value::Bool(true)) => text += ", this node",
