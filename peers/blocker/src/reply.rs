@@ -1,6 +1,6 @@
 //! From a driver's answer to the bytes of a reply.
 
-use driver::{Detail, LockHolder};
+use driver::{Detail, LockHolder, MoveReply};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use xseg::Name;
@@ -100,6 +100,46 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// The reply of MIGRATE, JSON of `serviced` bytes.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveReport {
+    /// Objects that were moved, or, with PEEK, would be tried.
+    pub moved: u64,
+    /// Empty directories that were removed.
+    pub directories: u64,
+    /// What stays where it is.
+    pub left: Vec<Left>,
+    /// The cursor of the next page, 0 after the last.
+    pub next: u64,
+    /// How much of the storage was looked at, in thousandths.
+    pub permille: u32,
+}
+
+/// An object, or a directory of objects, that was not moved.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Where it lies below the blocker's directory, escaped.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&MoveReply> for MoveReport {
+    fn from(reply: &MoveReply) -> MoveReport {
+        let left = reply.left.iter().map(|left| Left {
+            path: left.path.clone(),
+            reason: left.reason.clone(),
+        });
+        MoveReport {
+            moved: reply.moved,
+            directories: reply.directories,
+            left: left.collect(),
+            next: reply.next.unwrap_or(0),
+            permille: reply.permille,
+        }
+    }
+}
+
 /// What a driver's answer says to the sender.
 pub(crate) struct Said {
     /// Goes into the answer's `serviced`; `None` leaves the driver's count.
@@ -144,12 +184,17 @@ pub(crate) fn say(detail: Detail, operation: Option<Operation>) -> Said {
                 .as_ref()
                 .map(LockReport::from)
                 .unwrap_or_default();
-            let bytes = serde_json::to_vec(&report).unwrap_or_default();
-            Said {
-                serviced: Some(bytes.len() as u64),
-                bytes: Some(bytes),
-            }
+            said_in_json(&report)
         }
+        Detail::Moved(moved) => said_in_json(&MoveReport::from(&*moved)),
+    }
+}
+
+fn said_in_json(report: &impl Serialize) -> Said {
+    let bytes = serde_json::to_vec(report).unwrap_or_default();
+    Said {
+        serviced: Some(bytes.len() as u64),
+        bytes: Some(bytes),
     }
 }
 

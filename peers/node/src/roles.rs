@@ -147,7 +147,8 @@ fn files_driver(
             held_dir: Some(places.run_dir.join(format!("{}.held", role.name))),
             direct: files.direct,
             fdcache: files.fdcache as usize,
-            pithos_migrate: files.pithos_migrate,
+            // Who only looks moves nothing: the directories that it made would be its own.
+            pithos_migrate: files.pithos_migrate && serves,
             expected_id,
             mark: serves,
         },
