@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What is installed, by hand: a program that is forgotten in the list of the library is missing.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "archip-bench.1",
     "vlmc.1",
     "xseg.1",
@@ -18,12 +18,14 @@ const PAGES: [&str; 12] = [
     "archip-radosd.8",
     "archip-vlmcd.8",
     "archipelago.8",
+    "finalize_upgrade_0.4.8",
 ];
-const SUBCOMMANDS: [&str; 6] = [
+const SUBCOMMANDS: [&str; 7] = [
     "vlmc-create.1",
     "vlmc-snapshot.1",
     "vlmc-map.1",
     "vlmc-check.1",
+    "vlmc-migrate.1",
     "archipelago-start.8",
     "archipelago-stop.8",
 ];

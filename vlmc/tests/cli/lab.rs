@@ -181,16 +181,46 @@ impl Lab {
     /// A node whose configuration has these lines more: `[section]` and what is to stand in it.
     pub(crate) fn with_lines(lines: &[(&str, &str)]) -> Lab {
         let mut lab = Lab::new(true);
-        let mut text = std::fs::read_to_string(&lab.config.file).unwrap();
+        lab.add_lines(lines);
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
+    /// Adds such lines to the configuration; a node that runs does not know of them.
+    pub(crate) fn add_lines(&mut self, lines: &[(&str, &str)]) {
+        let mut text = std::fs::read_to_string(&self.config.file).unwrap();
         for (section, line) in lines {
             let head = format!("[{section}]\n");
             assert!(text.contains(&head), "{section}");
             text = text.replace(&head, &format!("{head}{line}\n"));
         }
-        std::fs::write(&lab.config.file, text).unwrap();
-        lab.config = NodeConfig::load(&lab.config.file).unwrap();
-        assert_eq!(lab.archipelago("start").status, 0);
-        lab
+        self.configure(&text);
+    }
+
+    fn configure(&mut self, text: &str) {
+        std::fs::write(&self.config.file, text).unwrap();
+        self.config = NodeConfig::load(&self.config.file).unwrap();
+    }
+
+    /// Gives the node, which does not run yet, and its folders to another user.
+    pub(crate) fn run_as(&mut self, user: &str) {
+        let account = nix::unistd::User::from_name(user).unwrap().unwrap();
+        let group = nix::unistd::Group::from_gid(account.gid).unwrap().unwrap();
+        let text = std::fs::read_to_string(&self.config.file).unwrap();
+        let ours = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key));
+            line.unwrap().to_owned()
+        };
+        let text = text
+            .replace(&ours("USER = "), &format!("USER = {user}"))
+            .replace(&ours("GROUP = "), &format!("GROUP = {}", group.name));
+        self.configure(&text);
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.dir.path(), all).unwrap();
+        for dir in ["blocks", "maps", "locks", "run", "log"] {
+            let path = self.path(dir);
+            nix::unistd::chown(&path, Some(account.uid), Some(account.gid)).unwrap();
+        }
     }
 
     /// The same, and started.

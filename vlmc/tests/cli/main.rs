@@ -5,15 +5,21 @@
 //! - `unlock`: locks that are broken under a holder who writes
 //! - `sandbox`: confined peers
 //! - `rados`: what only a cluster has
+//! - `old_tree`: what older releases left; `migrate`: it moves; `finalize`: the end of an upgrade;
+//!   `bad_maps`: what is wrong with it is said, and nothing is changed
 //! - `mapped`: devices, with an endpoint that the test plays; `segment`: xseg and archip-bench
 
 #[macro_use]
 extern crate rados_lab;
 
+mod bad_maps;
 mod deaths;
+mod finalize;
 mod lab;
 mod mapped;
+mod migrate;
 mod node;
+mod old_tree;
 #[cfg(feature = "rados")]
 mod rados;
 mod sandbox;

@@ -1,6 +1,7 @@
 //! `SANDBOX = True`: real peers are confined, and do everything as before.
 
 use crate::lab::{Lab, Storage};
+use crate::old_tree::{OldTree, old_path};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -17,10 +18,17 @@ on_each! {
 
 /// What it must still know after a reboot is elsewhere, as on a real host.
 fn sandboxed(storage: &Storage, shared: bool) -> Lab {
-    let lab = storage.lab(shared);
-    let text = fs::read_to_string(&lab.config.file).unwrap();
-    let text = text.replace("[XSEG]", "SANDBOX = True\nSTATE_DIR = state\n\n[XSEG]");
-    fs::write(&lab.config.file, text).unwrap();
+    let mut lab = storage.lab(shared);
+    lab.add_lines(&[
+        ("ARCHIPELAGO", "SANDBOX = True"),
+        ("ARCHIPELAGO", "STATE_DIR = state"),
+    ]);
+    if !storage.is_rados() {
+        lab.add_lines(&[
+            ("blockerb", "pithos_migrate = True"),
+            ("blockerm", "pithos_migrate = True"),
+        ]);
+    }
     assert_eq!(lab.archipelago("start").status, 0);
     lab
 }
@@ -82,6 +90,17 @@ fn main_job(lab: &Lab) {
     lab.vlmc("remove another").says("");
 }
 
+/// What release 0.3 left moves.
+fn migrate(lab: &Lab) {
+    OldTree(lab).volume("of-zero-three", old_path, b"old");
+    let moved = lab.vlmc("migrate --all");
+    assert!(
+        moved.out.contains("mapperd: 1 maps upgraded\n"),
+        "{moved:?}"
+    );
+    assert_eq!(moved.status, 0, "{moved:?}");
+}
+
 fn info_is_right(lab: &Lab) {
     lab.vlmc("info volume")
         .says("Volume volume: size: 67108864\n");
@@ -104,6 +123,9 @@ fn confined_peers_do_everything_and_survive_everything(storage: &Storage) {
             assert!(layers.len() > 1, "the log's thread is one of them");
         }
         main_job(&lab);
+        if !storage.is_rados() {
+            migrate(&lab);
+        }
 
         // A rotated log is opened anew.
         let log = lab
