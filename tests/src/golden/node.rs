@@ -102,6 +102,16 @@ impl Node {
         [ports.blockerb, ports.blockerm, ports.mapperd, ports.vlmcd]
     }
 
+    /// Waits until no object is being moved in the background.
+    pub fn settle(&self) {
+        let ports = self.client.ports();
+        for port in [ports.blockerm, ports.blockerb] {
+            while moving(&self.client, port) > 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     /// Stops the node, which gives back what it holds.
     pub fn stop(self) {
         drop(self.client);
@@ -209,6 +219,13 @@ fn set_up(role: &mut Role, setup: Setup) {
         files.unique_str = Some(owner.to_owned());
         files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
     }
+}
+
+/// How many objects the blocker at `port` is moving.
+pub fn moving(client: &Client, port: PortNo) -> u64 {
+    let status = client.status(port, Name::EMPTY, Hint::default()).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    status["moving"].as_u64().expect("a blocker says it")
 }
 
 /// `request` with what its sender knows of maps without a header.

@@ -9,6 +9,7 @@ mod ganeti;
 mod golden;
 mod kills;
 mod lease;
+mod migrating;
 #[cfg(feature = "rados")]
 mod rados;
 mod rolling;

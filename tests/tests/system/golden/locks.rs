@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::SystemTime;
 use system_tests::golden::node::{OWNER_M, both, ends};
 use system_tests::golden::tree::{Files, files, sha256};
-use system_tests::golden::{Setup, name};
+use system_tests::golden::{Archive, Setup, name};
 use system_tests::storage::{ORIGINAL, Storage};
 use xseg::Request;
 use xseg::protocol::Operation;
@@ -33,7 +33,7 @@ on_each! {
 }
 // Who breaks a lock in a pool with our tools cuts its holder off (`rados::breaking`); who does it
 // without, as the original, is noticed late (docs/rados.md).
-on_each!(files => b08_a_broken_lock_is_noticed);
+on_each!(files => b08_a_broken_lock_is_noticed, the_lock_of_an_old_name_is_broken_once);
 // The bytes and places of lock files; in pools `rados::job` looks at locks with Ceph's own tool.
 on_each!(files => our_locks_are_as_the_originals);
 // A lock in a pool is taken in one step, which leaves nothing half done.
@@ -364,4 +364,29 @@ fn b08_a_broken_lock_is_noticed(storage: &Storage) {
     drop(volume);
     node.stop();
     assert_eq!(storage.files(), before, "their lock is not ours to remove");
+}
+
+/// A node died while it moved a volume of 0.3 to its new name; another node finished that and gave the
+/// old name's lock back, which the first one then took for broken: it could never move a volume of
+/// that name again, and reads of it failed for ever.
+fn the_lock_of_an_old_name_is_broken_once(storage: &Storage) {
+    let Some(archive) = Archive::unpack("legacy") else {
+        return;
+    };
+    storage.fill(&archive.tree("00-before"));
+    let node = storage.node();
+    let request = Request {
+        flags: xseg::protocol::flags::NOSYNC,
+        ..Request::new(Operation::Acquire, name("archip_legacyv1a"))
+    };
+    let blockerm = node.client().ports().blockerm;
+    node.ask(blockerm, request, &[]).unwrap();
+    // Taken straight from the blocker, it stays, as it does after a kill.
+    node.stop();
+    storage.break_lock("archip_legacyv1a");
+    let node = storage.node();
+    node.client().open(name("legacyv1a"), NONE).unwrap();
+    node.client().close(name("legacyv1a"), NONE).unwrap();
+    node.stop();
+    assert_eq!(storage.locked(), [""; 0]);
 }

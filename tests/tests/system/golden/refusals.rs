@@ -87,7 +87,7 @@ fn ask_at_once(node: &Node, port: PortNo, request: Request, data: &[u8]) -> Answ
 fn b02_unknown_operations_are_answered(storage: &Storage) {
     Victim::new(storage).unharmed_by(|node| {
         for port in node.all_ports() {
-            for op in (22..64).chain(71..=200).chain([1 << 16, u32::MAX]) {
+            for op in (22..64).chain(72..=200).chain([1 << 16, u32::MAX]) {
                 for (target, data) in [("volume-1", &[0; 600][..]), ("volume-1", &[]), ("", &[])] {
                     let target = if target.is_empty() {
                         xseg::Name::EMPTY

@@ -215,6 +215,7 @@ fn replay_legacy(storage: &Storage, stages: impl Fn(&str) -> bool, from: &str) {
     stages_of.retain(|stage| stages(&stage.name));
     for stage in &stages_of {
         replay.perform(stage);
+        node.settle();
         if stage.kept {
             look(&stage.name);
         }
