@@ -147,10 +147,10 @@ impl Buf {
     pub fn private_bytes(&mut self) -> Option<&[u8]> {
         match self.keep {
             Keep::Shared { .. } => None,
-            // SAFETY: all of it is readable (rule 1) and initialised (it was allocated zeroed); with
-            // `self` borrowed for writing nobody copies into it, and no kernel operation has it
-            // (rule 3). Without memory the pointer dangles, which an empty slice may.
             Keep::Nothing | Keep::Private(_) => {
+                // SAFETY: all of it is readable (rule 1) and initialised (it was allocated zeroed);
+                // with `self` borrowed for writing nobody copies into it, and no kernel operation
+                // has it (rule 3). Without memory the pointer dangles, which an empty slice may.
                 Some(unsafe { std::slice::from_raw_parts(self.ptr(), self.len) })
             }
         }

@@ -7,7 +7,7 @@ use crate::goal::Goal;
 use crate::lab::{Lab, Shape, Wanted, name};
 use crate::random::Random;
 use client::{Client, Hint, Volume};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,9 +34,9 @@ pub fn cases(setting: &Setting) -> Vec<Case> {
         .into()
 }
 
-fn case((slug, title): (&str, &str), parent: &PathBuf, direct: bool, seed: u64) -> Case {
+fn case((slug, title): (&str, &str), parent: &Path, direct: bool, seed: u64) -> Case {
     let lab = Lab::new(Wanted {
-        parent: parent.clone(),
+        parent: parent.to_owned(),
         shape: Shape::One,
         direct,
         durable: false,

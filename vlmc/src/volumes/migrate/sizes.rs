@@ -53,7 +53,7 @@ mod tests {
         assert_eq!((sizes[&one], sizes[&other], sizes.len()), (4_194_305, 7, 2));
         for (bad, why) in [
             (format!("{one} 7\n{one} 8"), "line 2 says another size"),
-            (format!("{one}"), "line 1 is not"),
+            (one.to_string(), "line 1 is not"),
             (format!("{one} 7 8"), "line 1 is not"),
             ("mapfile size".into(), "line 1 is not"),
             (format!("{one} -7"), "line 1 is not"),
