@@ -5,7 +5,7 @@
 
 use crate::goal::Goal;
 use crate::histogram::Histogram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a contender can't compete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,23 @@ impl Turn {
         Turn {
             value,
             ..Turn::default()
+        }
+    }
+}
+
+/// Does something for `budget`, once at least; only what it says it took counts.
+pub fn repeat(
+    budget: Duration,
+    mut once: impl FnMut() -> Result<Duration, Trouble>,
+) -> Result<Turn, Trouble> {
+    let (mut latencies, mut spent) = (Histogram::default(), Duration::ZERO);
+    let start = Instant::now();
+    loop {
+        let elapsed = once()?;
+        latencies.record(elapsed.as_nanos() as u64);
+        spent += elapsed;
+        if start.elapsed() >= budget {
+            return Ok(Turn::timed(spent, latencies));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod ganeti;
 pub mod nbd;
+pub mod pithos;
 pub mod python;
 pub mod rados;
 pub mod rest;
@@ -36,6 +37,7 @@ pub const SUITES: &[Suite] = &[
     ("nbd", nbd::cases),
     ("snapshots", snapshots::cases),
     ("ganeti", ganeti::cases),
+    ("pithos", pithos::cases),
     ("python", python::cases),
     ("rest", rest::cases),
 ];

@@ -65,6 +65,7 @@ pub struct Lab {
     // Before its cluster, which must outlive it.
     node: OnceCell<Result<Node, Trouble>>,
     wanted: Wanted,
+    migrates: bool,
 }
 
 impl Lab {
@@ -73,6 +74,16 @@ impl Lab {
         Rc::new(Lab {
             wanted,
             node: OnceCell::new(),
+            migrates: false,
+        })
+    }
+
+    /// The same with `pithos_migrate`.
+    pub fn that_migrates(wanted: Wanted) -> Rc<Lab> {
+        Rc::new(Lab {
+            wanted,
+            node: OnceCell::new(),
+            migrates: true,
         })
     }
 
@@ -83,7 +94,9 @@ impl Lab {
 
     /// The node, started now if it is not.
     pub fn node(&self) -> Result<&Node, Trouble> {
-        let node = self.node.get_or_init(|| Node::start(&self.wanted));
+        let node = self
+            .node
+            .get_or_init(|| Node::start(&self.wanted, self.migrates));
         node.as_ref().map_err(Trouble::clone)
     }
 }
@@ -103,14 +116,14 @@ thread_local! {
 }
 
 impl Node {
-    /// Starts it, and fills its volume.
-    pub fn start(wanted: &Wanted) -> Result<Node, Trouble> {
+    /// Starts it, with `pithos_migrate` or without, and fills its volume.
+    pub fn start(wanted: &Wanted, migrates: bool) -> Result<Node, Trouble> {
         let folder = tempfile::Builder::new()
             .prefix("n")
             .tempdir_in(&wanted.parent);
         let folder = folder.map_err(Trouble::failed("node's folder"))?;
         let rados = wanted.rados.as_ref().map(|cluster| cluster.storage());
-        let config = configure(wanted, rados.transpose()?, folder.path())
+        let config = configure((wanted, migrates), rados.transpose()?, folder.path())
             .map_err(Trouble::failed("configuration"))?;
         let ports = ports(&config).ok_or(Trouble::Failed("a mandatory role is missing".into()))?;
         archipelago(&config.file, "start")?;
@@ -259,7 +272,7 @@ pub fn name(bytes: &[u8]) -> Name {
 }
 
 fn configure(
-    wanted: &Wanted,
+    (wanted, migrates): (&Wanted, bool),
     rados: Option<SampleRados>,
     dir: &Path,
 ) -> Result<NodeConfig, String> {
@@ -277,6 +290,11 @@ fn configure(
         // The section of vlmcd is the last one.
         let text = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
         std::fs::write(&file, text + "write_through = True\n").map_err(|why| why.to_string())?;
+    }
+    if migrates {
+        let text = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
+        let text = text.replace("archip_dir = ", "pithos_migrate = True\narchip_dir = ");
+        std::fs::write(&file, text).map_err(|why| why.to_string())?;
     }
     let config = NodeConfig::load(&file).map_err(|why| why.to_string())?;
     let through =

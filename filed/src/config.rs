@@ -79,6 +79,9 @@ pub enum OpenError {
         /// The id that was expected.
         expected: String,
     },
+    /// There is no more to hash with.
+    #[error("cannot prepare the threads that hash")]
+    Hashers(#[source] io::Error),
     /// The owner's text cannot stand in a lock file's name.
     #[error("unique_str must have 1 to 100 bytes, none of them '/' or NUL")]
     Owner,

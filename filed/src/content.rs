@@ -1,20 +1,60 @@
-//! HASH and LIST.
+//! HASH: the name of a content, and that there is an object of it (`store`).
 //!
-//! A page of LIST is made of whole directories, in the order of their names: the cursor is the six
-//! bytes of a place as a number, so it stays valid whatever is made or removed meanwhile.
+//! What costs time is hashing, on as many threads as there are processors; everything else is made
+//! so that they have always something to hash: memory is used again, and nothing is copied.
 
 use crate::core::Core;
-use crate::fs::Answer;
-use crate::layout::Place;
-use crate::marker::TEMPORARY;
+use crate::fs::{Answer, Piece};
 use crate::object::Object;
-use driver::{Buf, Detail, Digest, Errno, HashAlgorithm, Name, Reply};
-use std::ffi::OsStr;
-use std::fs;
+use driver::{Buf, Detail, HashAlgorithm, Name, Reply, strip_zeros};
+use reactor::{Executor, Offload, Ring};
+use std::cell::RefCell;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::rc::Rc;
+
+/// Threads that do nothing but hash, and memory for what they hash.
+pub(crate) struct Hashers {
+    threads: Offload,
+    /// Idle buffers, of a block each.
+    buffers: RefCell<Vec<Buf>>,
+    buffers_max: usize,
+}
+
+/// Bytes of the buffers that are kept: a block of the usual size.
+const BUFFER: usize = 4 << 20;
+
+impl Hashers {
+    /// A thread for each processor, none of which runs yet. They are not those that wait for disks,
+    /// so that nobody who needs one of those waits for hashes.
+    pub(crate) fn new(ring: &Ring, executor: &Executor) -> io::Result<Hashers> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Hashers {
+            threads: Offload::new(count, ring, executor)?,
+            buffers: RefCell::default(),
+            // While one is hashed the next is read.
+            buffers_max: 2 * count,
+        })
+    }
+
+    /// Memory for `len` bytes or more, aligned; what is in it means nothing.
+    fn buffer(&self, len: usize) -> Buf {
+        match len <= BUFFER {
+            true => self
+                .buffers
+                .borrow_mut()
+                .pop()
+                .unwrap_or_else(|| Buf::new(BUFFER)),
+            false => Buf::new(len.next_multiple_of(Buf::ALIGNMENT)),
+        }
+    }
+
+    fn give_back(&self, buf: Buf) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buf.len() == BUFFER && buffers.len() < self.buffers_max {
+            buffers.push(buf);
+        }
+    }
+}
 
 impl Core {
     pub(crate) async fn hash(
@@ -24,133 +64,37 @@ impl Core {
         algorithm: HashAlgorithm,
     ) -> Answer<Reply> {
         let object = self.find(&name).await?;
-        let (read, buf) = self
-            .read_from(&object, offset, Buf::new(size as usize))
-            .await;
-        read?;
+        let (buf, len) = self.content_of(&object, offset, size as usize).await?;
         let job = move || {
-            let mut content = buf.to_vec();
-            let len = content.iter().rposition(|byte| *byte != 0);
-            content.truncate(len.map_or(0, |at| at + 1));
-            (algorithm.digest(&content), content)
+            let mut buf = buf;
+            let bytes = buf.private_bytes().expect("made here");
+            let content = strip_zeros(&bytes[..len]);
+            (algorithm.digest(content), content.len(), buf)
         };
-        let (digest, content) = self.fs.offload.run(job).await;
-        self.store(&digest, &content).await?;
-        let detail = Detail::Hash(digest);
+        let (digest, len, buf) = self.hashers.threads.run(job).await;
+        let (stored, buf) = self.store(&digest, buf, len).await;
+        self.hashers.give_back(buf);
+        stored?;
         Ok(Reply {
             serviced: size,
-            detail,
+            detail: Detail::Hash(digest),
         })
     }
 
-    /// Makes the object of a content, unless it is there. Whole under another name first: nobody
-    /// ever finds a part of a content under its hash.
-    async fn store(self: &Rc<Self>, digest: &Digest, content: &[u8]) -> Answer<()> {
-        let name = digest.to_name();
-        let held = self.hold_name(&name).await;
-        match self.find_held(&held).await {
-            Ok(object) => {
-                self.sync_baseline().await?;
-                return self.sync_entry(object.place).await;
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
+    /// The object's bytes from `offset` on, at most `size`, at the start of a buffer; how many.
+    async fn content_of(
+        &self,
+        object: &Rc<Object>,
+        offset: u64,
+        size: usize,
+    ) -> Answer<(Buf, usize)> {
+        if !offset.is_multiple_of(self.fs.block) {
+            let (read, buf) = self.read_from(object, offset, Buf::new(size)).await;
+            return read.map(|()| (buf, size));
         }
-        let place = Place::hashed(&name);
-        self.make_dirs(place).await?;
-        let temporary = format!("{TEMPORARY}{:016x}", self.env.entropy.next_u64());
-        let temporary = place.path(temporary.as_bytes());
-        let exclusive = libc::O_CREAT | libc::O_EXCL;
-        let file = self.fs.open(temporary.clone(), exclusive).await?;
-        let written = self.store_as(Object::new(name, file, place), content).await;
-        let linked = match written {
-            Ok(()) => self.fs.link(temporary.clone(), place.path(&name)).await,
-            failed => failed,
-        };
-        self.fs.unlink(temporary).await?;
-        match linked {
-            // Another node stored the same.
-            Ok(()) | Err(Errno::EXIST) => self.sync_place(place).await,
-            failed => failed,
-        }
-    }
-
-    async fn store_as(&self, object: Rc<Object>, content: &[u8]) -> Answer<()> {
-        let buf = Buf::from_bytes(content);
-        let (written, _) = self.write_to(&object, 0, buf, false).await;
-        written?;
-        self.fs.sync(&object).await
-    }
-
-    pub(crate) async fn list(self: Rc<Self>, cursor: u64, max: usize) -> Answer<Reply> {
-        let dir = self.config.dir.clone();
-        let page = self.fs.offload.run(move || list(&dir, cursor, max.max(1)));
-        let (names, next) = page.await?;
-        Ok(Detail::List { names, next }.into())
-    }
-}
-
-/// The names from `cursor` on, whole directories, until there are `max`.
-fn list(root: &Path, cursor: u64, max: usize) -> io::Result<(Vec<Name>, Option<u64>)> {
-    let mut names = Vec::new();
-    for (first, dir) in branches(root, 0, 4, cursor)? {
-        for (second, dir) in branches(&dir, first, 2, cursor)? {
-            for (third, dir) in branches(&dir, second, 0, cursor)? {
-                if names.len() >= max {
-                    return Ok((names, Some(third)));
-                }
-                names.extend(objects(&dir)?);
-            }
-        }
-    }
-    Ok((names, None))
-}
-
-/// Directories of two bytes, in order, whose number (`above` with the two bytes in their place,
-/// `below` bytes before its end) leads to `cursor` or beyond.
-fn branches(
-    dir: &Path,
-    above: u64,
-    below: u32,
-    cursor: u64,
-) -> io::Result<Vec<(u64, std::path::PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in entries(dir)? {
-        let name = entry.file_name();
-        let Ok(two) = <[u8; 2]>::try_from(name.as_bytes()) else {
-            continue;
-        };
-        let number = above | u64::from(u16::from_be_bytes(two)) << (below * 8);
-        let last = number | ((1 << (below * 8)) - 1);
-        if last >= cursor && entry.file_type()?.is_dir() {
-            found.push((number, entry.path()));
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-fn objects(dir: &Path) -> io::Result<Vec<Name>> {
-    let mut names = Vec::new();
-    for entry in entries(dir)? {
-        let name = entry.file_name();
-        let temporary = name.as_bytes().starts_with(TEMPORARY.as_bytes());
-        if !temporary && entry.file_type()?.is_file() {
-            names.extend(to_name(&name));
-        }
-    }
-    Ok(names)
-}
-
-fn to_name(file: &OsStr) -> Option<Name> {
-    Name::new(file.as_bytes()).ok()
-}
-
-/// A directory that was removed meanwhile has no entries.
-fn entries(dir: &Path) -> io::Result<Vec<fs::DirEntry>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => entries.collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+        let len = size.next_multiple_of(self.fs.block as usize);
+        let piece = Piece { offset, at: 0, len };
+        let (read, buf) = self.fs.read(object, self.hashers.buffer(len), piece).await;
+        Ok((buf, read?.min(size)))
     }
 }

@@ -2,9 +2,12 @@
 
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::content::Hashers;
 use crate::fs::{Answer, Fs};
 use crate::layout::Place;
 use crate::locks::Locks;
+use crate::moves::Moves;
+use crate::moving::Move;
 use crate::object::Object;
 use crate::ranges::Held;
 use crate::spot::Spot;
@@ -18,6 +21,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// How often a directory is made again that another node's sweep removes at once.
+pub(crate) const TRIES: usize = 1000;
+
 /// The whole of an object, as a range.
 pub(crate) const WHOLE: Range<u64> = 0..u64::MAX;
 
@@ -30,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) tags: Tags,
     pub(crate) spot: Spot,
     pub(crate) locks: Arc<Locks>,
+    pub(crate) moves: Moves,
+    pub(crate) hashers: Hashers,
     /// Every write is durable when answered, because `syncfs` cannot be trusted here.
     pub(crate) write_through: bool,
     /// Names that are being looked up, made or removed, one task at a time.
@@ -133,21 +141,25 @@ impl Core {
             return Ok(object.clone());
         }
         let hashed = Place::hashed(name);
+        let Some(to_move) = Move::of(name) else {
+            return self.open_at(name, hashed).await;
+        };
         match self.open_at(name, hashed).await {
             Err(Errno::NOENT) => {}
-            found => return found,
+            found => return found.inspect(|object| self.met(object, to_move)),
         }
-        let Some(legacy) = Place::legacy(name) else {
-            return Err(Errno::NOENT);
-        };
-        match self.open_at(name, legacy).await {
+        match self.open_at(name, to_move.from).await {
             Err(Errno::NOENT) => self.open_at(name, hashed).await,
-            Ok(_) if self.config.pithos_migrate => {
-                self.cache.borrow_mut().remove(name);
-                self.migrate(name, legacy, hashed).await?;
-                self.open_at(name, hashed).await
-            }
-            found => found,
+            found => found.inspect(|object| self.met(object, to_move)),
+        }
+    }
+
+    /// An object was opened that has an old place: it is moved from there, or, where somebody died
+    /// over that, its old name is removed.
+    fn met(self: &Rc<Self>, object: &Object, to_move: Move) {
+        let at_old = object.place.get() == to_move.from;
+        if self.config.pithos_migrate && (at_old || Core::links(object) > 1) {
+            self.want_move(to_move);
         }
     }
 
@@ -159,26 +171,30 @@ impl Core {
     async fn create_held(self: &Rc<Self>, held: &NameGuard) -> Answer<Rc<Object>> {
         let (name, place) = (&held.name, Place::hashed(&held.name));
         let exclusive = libc::O_CREAT | libc::O_EXCL;
-        let mut made = self.fs.open(place.path(name), exclusive).await;
-        if made.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
-            self.make_dirs(place).await?;
-            made = self.fs.open(place.path(name), exclusive).await;
-        }
-        match made {
-            // Another node was faster.
-            Err(Errno::EXIST) => self.find_held(held).await,
-            Err(errno) => Err(errno),
-            Ok(file) => {
-                self.tags.object_made(place);
-                Ok(self.cached(Object::new(*name, file, place)))
+        for _ in 0..TRIES {
+            match self.fs.open(place.path(name), exclusive).await {
+                Err(Errno::NOENT) => self.make_dirs(place).await?,
+                // Another node was faster.
+                Err(Errno::EXIST) => return self.find_held(held).await,
+                Err(errno) => return Err(errno),
+                Ok(file) => {
+                    self.tags.object_made(place);
+                    return Ok(self.cached(Object::new(*name, file, place)));
+                }
             }
         }
+        Err(Errno::NOENT)
     }
 
+    /// Makes the directories of a place; whoever needs them asks again where they have gone at once,
+    /// empty as they were.
     pub(crate) async fn make_dirs(&self, place: Place) -> Answer<()> {
         for depth in 1..=3 {
-            if self.fs.make_dir(place.dir(depth)).await? {
-                self.tags.dir_made(place, depth);
+            match self.fs.make_dir(place.dir(depth)).await {
+                Ok(true) => self.tags.dir_made(place, depth),
+                Ok(false) => {}
+                Err(Errno::NOENT) => return Ok(()),
+                Err(errno) => return Err(errno),
             }
         }
         Ok(())
@@ -187,38 +203,5 @@ impl Core {
     fn cached(&self, object: Rc<Object>) -> Rc<Object> {
         self.cache.borrow_mut().insert(object.clone());
         object
-    }
-
-    /// Moves an object to where new ones are made: a hard link first, so that it is never missing
-    /// (`spec/pithos.md` section 4). Durable before the old name goes.
-    async fn migrate(&self, name: &Name, from: Place, to: Place) -> Answer<()> {
-        self.make_dirs(to).await?;
-        match self.fs.link(from.path(name), to.path(name)).await {
-            // Another node has linked it, or moved it altogether.
-            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-        self.sync_place(to).await?;
-        if self.is_one_file(name, from, to).await? {
-            if let Err(errno) = self.fs.unlink(from.path(name)).await {
-                tracing::warn!(object = %name, %errno, "the old name stays");
-            }
-            self.fs.sync_dir(from.dir(3)).await?;
-        }
-        Ok(())
-    }
-
-    async fn is_one_file(&self, name: &Name, one: Place, other: Place) -> Answer<bool> {
-        let paths = [one.path(name), other.path(name)];
-        let root = self.fs.root.clone();
-        let identity = move || {
-            let [one, other] = paths.map(|path| {
-                let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-                nix::sys::stat::fstatat(&*root, path.as_c_str(), flags)
-                    .map(|stat| (stat.st_dev, stat.st_ino))
-            });
-            one.is_ok() && one == other
-        };
-        Ok(self.fs.offload.run(identity).await)
     }
 }

@@ -176,7 +176,7 @@ impl Core {
         if !synced {
             self.fs.sync(object).await?;
         }
-        self.sync_entry(object.place).await
+        self.sync_entry(object.place.get()).await
     }
 
     pub(crate) fn write_failed(&self, errno: Errno, durable: bool) {

@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::data::WriteHow;
 use crate::fs::Answer;
+use crate::layout::LEGACY_PREFIX;
 use crate::locks::Locks;
 use driver::{Buf, Errno, Name, Op, Reply};
 use std::rc::Rc;
@@ -62,6 +63,7 @@ impl Core {
                 algorithm,
             } => self.hash(name, (offset, size), algorithm).await,
             Op::List { cursor, max } => self.list(cursor, max).await,
+            Op::Migrate { cursor, max, look } => self.migrate(cursor, max, look).await,
             Op::Acquire { name } => self.acquire(name).await,
             Op::Release { name, force } => {
                 self.with_lock(name, move |locks| locks.release(&name, force))
@@ -85,7 +87,7 @@ impl Core {
             .await;
         if answer.is_ok() && !held_before {
             let mut cache = self.cache.borrow_mut();
-            cache.forget(|object| object.starts_with(&name));
+            cache.forget(|object| is_of(object, &name));
         }
         answer
     }
@@ -101,6 +103,13 @@ impl Core {
         let locks = self.locks.clone();
         self.fs.offload.run(move || job(&locks)).await
     }
+}
+
+/// Whether an object is of a volume: its name begins with the volume's, behind the prefix of the old
+/// layout or without it.
+fn is_of(object: &Name, volume: &Name) -> bool {
+    let rest = object.strip_prefix(LEGACY_PREFIX).unwrap_or(object);
+    rest.starts_with(volume) || object.starts_with(volume)
 }
 
 /// No range passes the largest offset of a file.

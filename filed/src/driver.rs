@@ -120,7 +120,8 @@ impl Filed {
             return true;
         };
         let tags = &self.core.tags;
-        let needs_more = durable && (!tags.has_baseline() || tags.has_new_entry(object.place));
+        let needs_more =
+            durable && (!tags.has_baseline() || tags.has_new_entry(object.place.get()));
         !needs_more && object.ranges.try_take(&(offset..offset + len as u64))
     }
 
@@ -294,6 +295,10 @@ impl Driver for Filed {
 
     fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    fn moving(&self) -> usize {
+        self.core.moves.count()
     }
 
     fn lock_is_held(&mut self, volume: &Name) -> bool {

@@ -8,13 +8,15 @@ use crate::object::Object;
 use driver::{Buf, Errno};
 use reactor::{Offload, Ring, opcode, squeue, types};
 use std::ffi::{CStr, CString};
+use std::future::poll_fn;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// New files are 0666 and new directories 0777, under the umask (`spec/protocol.md` section 2).
 const FILE_MODE: u32 = 0o666;
-const DIR_MODE: u32 = 0o777;
+pub(crate) const DIR_MODE: u32 = 0o777;
 
 pub(crate) type Answer<T> = Result<T, Errno>;
 
@@ -79,6 +81,30 @@ impl Fs {
         // SAFETY: both paths are on the heap of the CStrings in `keep`.
         let (result, _) = unsafe { self.ring.op(link, keep) }.await;
         check(result).map(drop)
+    }
+
+    /// Gives a nameless file a name.
+    pub(crate) async fn name(&self, object: &Rc<Object>, path: CString) -> Answer<()> {
+        let root = types::Fd(self.root.as_raw_fd());
+        let own = format!("/proc/self/fd/{}", object.file.as_raw_fd());
+        let own = CString::new(own).expect("no NUL in a number");
+        let link = opcode::LinkAt::new(root, own.as_ptr(), root, path.as_ptr())
+            .flags(libc::AT_SYMLINK_FOLLOW)
+            .build();
+        let keep = (self.root.clone(), own, path, object.clone());
+        // SAFETY: both paths are on the heap of the CStrings in `keep`.
+        let (result, _) = unsafe { self.ring.op(link, keep) }.await;
+        check(result).map(drop)
+    }
+
+    /// A file without a name, gone with the process; `None` where the filesystem has none.
+    pub(crate) async fn nameless(&self) -> Answer<Option<OwnedFd>> {
+        match self.open(c".".to_owned(), libc::O_TMPFILE).await {
+            Ok(file) => Ok(Some(file)),
+            // The last is said by kernels that know no such files.
+            Err(Errno(libc::EOPNOTSUPP | libc::EINVAL | libc::EISDIR)) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Makes a directory's entries durable.
@@ -221,6 +247,28 @@ impl Fs {
             }
         }
     }
+}
+
+/// Awaits all of them, which go on together; results in their order.
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|one| Some(Box::pin(one))).collect();
+    let mut results: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (slot, result) in running.iter_mut().zip(&mut results) {
+            if let Some(future) = slot
+                && let Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *result = Some(output);
+                *slot = None;
+            }
+        }
+        match running.iter().all(Option::is_none) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    results.into_iter().flatten().collect()
 }
 
 /// A write, still without its offset.

@@ -9,7 +9,8 @@ use driver::{Digest, Name};
 use sha2::Digest as _;
 use std::ffi::CString;
 
-const LEGACY_PREFIX: &[u8] = b"archip_";
+/// Names of 0.3 begin with it.
+pub(crate) const LEGACY_PREFIX: &[u8] = b"archip_";
 
 /// Three directories, of two bytes each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -23,7 +24,8 @@ impl Place {
         Place::from_six(hex.0.first_chunk().expect("64 digits hold 6"))
     }
 
-    /// Where an object of this name may have been left by an older layout.
+    /// Where an object of this name may have been left by an older layout; of one name in
+    /// millions that is where a new one is made too, which is `None`.
     pub(crate) fn legacy(name: &Name) -> Option<Place> {
         let own = match name.strip_prefix(LEGACY_PREFIX) {
             Some(rest) => rest,
@@ -31,7 +33,18 @@ impl Place {
             None => return None,
         };
         let place = Place::from_six(own.first_chunk()?);
-        (!place.0.contains(b"..")).then_some(place)
+        let elsewhere = !place.0.contains(b"..") && place != Place::hashed(name);
+        elsewhere.then_some(place)
+    }
+
+    /// It as a number, by which places are ordered.
+    pub(crate) fn number(&self) -> u64 {
+        crate::walk::number(self.0, 3, 0)
+    }
+
+    /// The place that a walk has come to.
+    pub(crate) fn walked(dirs: [[u8; 2]; 3]) -> Place {
+        Place(dirs)
     }
 
     fn from_six(six: &[u8; 6]) -> Place {

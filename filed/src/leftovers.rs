@@ -1,4 +1,5 @@
-//! Prepared lock files that a killed process of ours left in `lock_dir`.
+//! Prepared lock files that a killed process of ours left in `lock_dir`, on a filesystem where a
+//! file has to have a name (NFS), or in the midst of a takeover.
 //!
 //! One lives for two disk writes; `NAME_lockOWNER_` and 16 hex digits is its name. What is an hour
 //! old is nobody's any more, however the clocks of a shared filesystem differ. They are in nobody's

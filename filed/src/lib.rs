@@ -17,7 +17,10 @@
 //! | `spot` | small transfers with the page cache, made where they are asked for |
 //! | `data` | reads and writes that are not hot: unaligned, fresh, first |
 //! | `shape` | zeroes, truncate, copy, delete, info |
-//! | `content` | hash and list |
+//! | `content`, `store` | hash; objects that are named by their content |
+//! | `walk` | the directories in their order; list |
+//! | `moving` | the steps by which an object leaves an older release's place |
+//! | `moves`, `sweep` | which objects move: those that are met; all of them, page by page |
 //! | `tags` | what each volume has written and not synced; sync |
 //! | `locks` | lock files that work together with the original's |
 //! | `leftovers` | prepared lock files of the killed, removed at the next start |
@@ -42,13 +45,18 @@ mod layout;
 mod leftovers;
 mod locks;
 mod marker;
+mod moves;
+mod moving;
 mod notes;
 mod object;
 mod open;
 mod ranges;
 mod shape;
 mod spot;
+mod store;
+mod sweep;
 mod tags;
+mod walk;
 
 pub use config::{Config, OpenError};
 pub use drain::DrainLock;

@@ -1,8 +1,9 @@
 //! Lock files that work together with the original's (`spec/protocol.md` section 2, "filed lock").
 //!
 //! A lock is the file `NAME_lock`, whose content is the owner's text, padded with zeros to 512
-//! bytes with O_DIRECT. It is made whole under another name and then linked, so it never exists
-//! without its content. Beside the content an extended attribute names the process.
+//! bytes with O_DIRECT. It is made whole without a name, or, where the filesystem has no such files,
+//! under another one, and then linked, so it never exists without its content. Beside the content an
+//! extended attribute names the process.
 //!
 //! What always holds among ours: a lock file that exists is only replaced or removed by who holds
 //! a flock on it and has found, with that flock, that the name still leads to this very file. So no
@@ -10,22 +11,26 @@
 //!
 //! The holder keeps its lock file open: `st_nlink == 0` says that it was removed or replaced.
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
+//!
+//! - `new`: a lock before it has its place; `file`: single system calls
+
+mod file;
+mod new;
 
 use crate::layout::Place;
 use crate::notes::Notes;
-use driver::{Detail, Errno, LockHolder, LockReply, MARK_LEN_MAX, Mark, Name, Registration, Reply};
+use driver::{Detail, Errno, LockHolder, LockReply, Mark, Name, Registration, Reply};
+use file::{get_mark, has_no_flock, identity, links, open, sync_parent};
+use new::{Prepared, sync_grandparents};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-const ATTRIBUTE: &CStr = c"user.archipelago.owner";
 
 /// The size of a lock file with O_DIRECT.
 const PADDED: usize = 512;
@@ -69,11 +74,16 @@ impl Locks {
             return Ok(self.taken(true, None));
         }
         let path = self.path(name)?;
-        let (temporary, file) = self.prepare(&path)?;
-        let answer = self.place(name, &path, &temporary, file);
-        // After a takeover it has become the lock itself.
-        let _ = fs::remove_file(&temporary);
+        let mut new = self.prepare(&path)?;
+        let answer = self.place(name, &path, &mut new);
+        if let Some(temporary) = &new.temporary {
+            // After a takeover it has become the lock itself.
+            let _ = fs::remove_file(temporary);
+        }
         sync_parent(&path)?;
+        if answer.is_ok() && new.made_dirs {
+            sync_grandparents(&path)?;
+        }
         if answer.is_ok() {
             self.notes.add(name);
         }
@@ -123,19 +133,13 @@ impl Locks {
     }
 
     /// Links the prepared file to the lock's name, or lets it replace a lock of the dead.
-    fn place(
-        &self,
-        name: &Name,
-        path: &Path,
-        temporary: &Path,
-        file: File,
-    ) -> Result<Reply, Errno> {
+    fn place(&self, name: &Name, path: &Path, new: &mut Prepared) -> Result<Reply, Errno> {
         // Unless it is found as we, or our predecessor, left it. Then it is never linked anew, for
         // what was linked by mistake could not be taken back without a race.
         let broken = self.notes.has(name);
         loop {
-            if !broken && link(path, temporary, &file)? {
-                self.held.lock().insert(*name, file);
+            if !broken && self.link(path, new)? {
+                self.held.lock().insert(*name, new.file.try_clone()?);
                 return Ok(self.taken(false, None));
             }
             let Some(found) = self.find_locked(path)? else {
@@ -156,10 +160,22 @@ impl Locks {
             if broken && !ours {
                 return Err(Errno::STALE);
             }
-            fs::rename(temporary, path)?;
+            let file = match ours && holder.alive == Some(false) {
+                true => self.adopt(found)?,
+                false => self.replace(path, new)?,
+            };
             self.held.lock().insert(*name, file);
             return Ok(self.taken(ours, (!ours).then_some(holder)));
         }
+    }
+
+    /// Takes over a lock of a predecessor that is dead: its file says already whose it is. So this
+    /// leaves nothing behind, whenever we die.
+    fn adopt(&self, found: Found) -> Result<File, Errno> {
+        self.mark(&found.file)?;
+        found.file.sync_all()?;
+        found.file.unlock()?;
+        Ok(found.file)
     }
 
     /// Ours by our own doing, or left by a predecessor with the same owner's text.
@@ -208,51 +224,6 @@ impl Locks {
         errno
     }
 
-    /// A lock file of ours under a name that nobody has. The original's were numbered by operation,
-    /// so that one left by a crash made that number fail for ever (B18); these are random.
-    fn prepare(&self, path: &Path) -> Result<(PathBuf, File), Errno> {
-        loop {
-            let mut temporary = path.as_os_str().to_owned();
-            temporary.push(OsStr::from_bytes(&self.owner));
-            temporary.push(format!("_{:016x}", rand()));
-            let temporary = PathBuf::from(temporary);
-            let made = OpenOptions::new()
-                .create_new(true)
-                .read(true)
-                .write(true)
-                .mode(0o666)
-                .open(&temporary);
-            match made {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.flat => {
-                    make_parents(&temporary)?;
-                }
-                made => {
-                    let file = made?;
-                    if let Err(error) = self.fill(&file) {
-                        let _ = fs::remove_file(&temporary);
-                        return Err(error.into());
-                    }
-                    return Ok((temporary, file));
-                }
-            }
-        }
-    }
-
-    fn fill(&self, mut file: &File) -> io::Result<()> {
-        let mut content = self.owner.clone();
-        if self.padded {
-            content.resize(PADDED, 0);
-        }
-        file.write_all(&content)?;
-        match set_mark(file, &self.registration.0.to_text()) {
-            // Then the owner's text is all there is, as with the original.
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            set => set?,
-        }
-        file.sync_all()
-    }
-
     fn path(&self, name: &Name) -> Result<PathBuf, Errno> {
         let file = name.with_suffix("_lock").map_err(|_| Errno::NAMETOOLONG)?;
         if self.flat {
@@ -298,99 +269,4 @@ impl Locks {
         }
         Err(Errno::BUSY)
     }
-}
-
-/// False: somebody has the lock's name.
-fn link(path: &Path, temporary: &Path, file: &File) -> Result<bool, Errno> {
-    let linked = fs::hard_link(temporary, path);
-    // On NFS a link may be answered with an error though it was made: the count tells.
-    if linked.is_ok() || links(file) == 2 {
-        return Ok(true);
-    }
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
-        _ => Ok(false),
-    }
-}
-
-/// For writing, because NFS makes a flock of what only such a descriptor may take.
-fn open(path: &Path) -> io::Result<File> {
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
-        opened => opened,
-    }
-}
-
-fn links(file: &File) -> u64 {
-    file.metadata().map_or(0, |metadata| metadata.nlink())
-}
-
-fn identity(file: &File) -> Option<(u64, u64)> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-fn has_no_flock(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EOPNOTSUPP | libc::ENOLCK | libc::ENOSYS)
-    )
-}
-
-fn rand() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
-fn make_parents(path: &Path) -> io::Result<()> {
-    let parent = path.parent().expect("a lock lies in a directory");
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o777)
-        .create(parent)?;
-    for dir in parent.ancestors().skip(1).take(3) {
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// B9: a lock that is taken or given back stays so.
-fn sync_parent(path: &Path) -> Result<(), Errno> {
-    let parent = path.parent().expect("a lock lies in a directory");
-    match File::open(parent).and_then(|dir| dir.sync_all()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-fn set_mark(file: &File, text: &str) -> io::Result<()> {
-    // SAFETY: the name is a static C string, and the value is read for its own length.
-    let answer = unsafe {
-        libc::fsetxattr(
-            file.as_raw_fd(),
-            ATTRIBUTE.as_ptr(),
-            text.as_ptr().cast(),
-            text.len(),
-            0,
-        )
-    };
-    if answer < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-fn get_mark(file: &File) -> Option<String> {
-    let mut value = [0u8; MARK_LEN_MAX];
-    // SAFETY: the name is a static C string, and at most the array's length is written to it.
-    let len = unsafe {
-        libc::fgetxattr(
-            file.as_raw_fd(),
-            ATTRIBUTE.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    };
-    let value = value.get(..usize::try_from(len).ok()?)?;
-    String::from_utf8(value.to_vec()).ok()
 }

@@ -14,7 +14,8 @@ use std::rc::Rc;
 pub(crate) struct Object {
     pub(crate) name: Name,
     pub(crate) file: OwnedFd,
-    pub(crate) place: Place,
+    /// Where it was found, or has been moved to since; another node may have moved it further.
+    pub(crate) place: Cell<Place>,
     /// Which bytes are being written.
     pub(crate) ranges: Ranges,
     /// Its tag and the sync generation in which it was put on that tag's list.
@@ -36,7 +37,7 @@ impl Object {
         Rc::new(Object {
             name,
             file,
-            place,
+            place: Cell::new(place),
             ranges: Ranges::default(),
             mark: Cell::new((Tag::NONE, 0)),
             used: Cell::new(true),

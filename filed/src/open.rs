@@ -2,12 +2,14 @@
 
 use crate::cache::Cache;
 use crate::config::{Config, OpenError};
+use crate::content::Hashers;
 use crate::core::Core;
 use crate::driver::Filed;
 use crate::fs::{self, Fs};
 use crate::leftovers;
 use crate::locks::Locks;
 use crate::marker;
+use crate::moves::Moves;
 use crate::notes::Notes;
 use crate::spot::Spot;
 use crate::tags::Tags;
@@ -38,6 +40,8 @@ impl Filed {
             tags: Tags::new(marker.is_new, config.fdcache),
             spot: Spot::probe(&root, block),
             locks: Arc::new(locks(&config, block)?),
+            moves: Moves::default(),
+            hashers: hashers(reactor)?,
             fs: Fs {
                 ring: reactor.ring.clone(),
                 offload: reactor.offload.clone(),
@@ -53,6 +57,10 @@ impl Filed {
         };
         Ok(Filed::new(Rc::new(core), marker.id))
     }
+}
+
+fn hashers(reactor: &Reactor) -> Result<Hashers, OpenError> {
+    Hashers::new(&reactor.ring, &reactor.executor).map_err(OpenError::Hashers)
 }
 
 fn check_owner(owner: &str) -> Result<(), OpenError> {

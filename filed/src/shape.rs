@@ -3,8 +3,10 @@
 //! With O_DIRECT, sizes are multiples of the block, and what lies between a size that was asked for
 //! and the next multiple is zeros.
 
-use crate::core::{Core, Missing, WHOLE};
+use crate::core::{Core, Missing, TRIES, WHOLE};
 use crate::fs::{Answer, Piece, errno};
+use crate::layout::Place;
+use crate::moving::{Dirs, Move, RootDirs};
 use crate::object::Object;
 use driver::{Buf, Detail, Errno, Name, Reply, Tag};
 use std::os::fd::AsRawFd;
@@ -19,8 +21,21 @@ const HOLE_BLOCK: u64 = 4096;
 
 impl Core {
     pub(crate) async fn info(self: Rc<Self>, name: Name) -> Answer<Reply> {
-        let object = self.find(&name).await?;
+        let object = self.find_current(&name).await?;
+        // As the original did: who has asked finds it at its new place afterwards.
+        self.await_move(&name).await;
         Ok(Detail::Size(self.fs.size(&object).await?).into())
+    }
+
+    /// The object, open; not one that another node has removed since it was opened here.
+    async fn find_current(self: &Rc<Self>, name: &Name) -> Answer<Rc<Object>> {
+        let object = self.find(name).await?;
+        if Core::links(&object) != 0 {
+            return Ok(object);
+        }
+        let held = self.hold_name(name).await;
+        self.cache.borrow_mut().remove(name);
+        self.find_held(&held).await
     }
 
     pub(crate) async fn zeroes(
@@ -225,18 +240,62 @@ impl Core {
 
     pub(crate) async fn delete(self: Rc<Self>, name: Name, durable: bool) -> Answer<Reply> {
         let held = self.hold_name(&name).await;
-        let object = self.find_held(&held).await?;
-        let _taken = object.take(WHOLE).await;
-        self.fs.unlink(object.place.path(&name)).await?;
-        object.gone.set(true);
-        self.cache.borrow_mut().remove(&name);
-        if durable || self.write_through {
-            self.sync_baseline().await?;
-            self.sync_place(object.place).await?;
-        } else {
-            self.tags.removed_from(object.place);
+        for _ in 0..TRIES {
+            let object = self.find_held(&held).await?;
+            let _taken = object.take(WHOLE).await;
+            let removed = self.remove_names(&object).await?;
+            object.gone.set(true);
+            self.cache.borrow_mut().remove(&name);
+            // Another node has moved or replaced it since it was opened: then look again.
+            if !removed.is_empty() {
+                self.settle_removal(&removed, durable).await?;
+                return Ok(Reply::default());
+            }
         }
-        Ok(Reply::default())
+        Err(Errno::BUSY)
+    }
+
+    /// Removes every name of an object; the places that it had one in. The old place first: once
+    /// that name is gone no node's move can make another (`moving`).
+    async fn remove_names(&self, object: &Object) -> Answer<Vec<Place>> {
+        let name = object.name;
+        let Some(Move { from, to, .. }) = Move::of(&name) else {
+            self.fs.unlink(object.place.get().path(&name)).await?;
+            return Ok(vec![object.place.get()]);
+        };
+        let mut removed = Vec::new();
+        for place in [from, to] {
+            if self.leads_to(place, object).await? {
+                match self.fs.unlink(place.path(&name)).await {
+                    Ok(()) => removed.push(place),
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether the object's name in a place leads to this very file.
+    async fn leads_to(&self, place: Place, object: &Object) -> Answer<bool> {
+        let (path, dirs) = (place.path(&object.name), RootDirs(self.fs.root.clone()));
+        let found = self.fs.offload.run(move || dirs.look(&path)).await?;
+        let ours = nix::sys::stat::fstat(&object.file).map_err(errno)?;
+        Ok(found.is_some_and(|at| (at.device, at.inode) == (ours.st_dev, ours.st_ino)))
+    }
+
+    async fn settle_removal(&self, removed: &[Place], durable: bool) -> Answer<()> {
+        if !durable && !self.write_through {
+            removed
+                .iter()
+                .for_each(|place| self.tags.removed_from(*place));
+            return Ok(());
+        }
+        self.sync_baseline().await?;
+        for place in removed {
+            self.sync_place(*place).await?;
+        }
+        Ok(())
     }
 }
 

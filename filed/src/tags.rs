@@ -13,7 +13,7 @@
 //! when answered, and nothing is ever on a list.
 
 use crate::core::Core;
-use crate::fs::Answer;
+use crate::fs::{Answer, all};
 use crate::layout::Place;
 use crate::object::Object;
 use driver::{Errno, Tag};
@@ -27,6 +27,14 @@ const FEW: usize = 8;
 
 /// Where a depth is asked for: the objects in the innermost directory.
 const OBJECTS: usize = 4;
+
+/// The entries of a place that lie in the directory above a depth.
+fn entry(place: Place, depth: usize) -> (Place, usize) {
+    match depth {
+        OBJECTS => (place, OBJECTS),
+        _ => (place.upto(depth), depth),
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Tags {
@@ -106,8 +114,12 @@ impl Tags {
 
     /// Whether an object made in this place may be gone after a loss of power.
     pub(crate) fn has_new_entry(&self, place: Place) -> bool {
+        self.has((place, OBJECTS))
+    }
+
+    fn has(&self, entry: (Place, usize)) -> bool {
         let entries = self.entries.borrow();
-        !entries.is_empty() && entries.contains_key(&(place, OBJECTS))
+        !entries.is_empty() && entries.contains_key(&entry)
     }
 
     #[cfg(test)]
@@ -206,9 +218,10 @@ impl Core {
             answer = answer.and(sync.await);
         }
         answer?;
-        for object in dirty {
-            self.sync_entry(object.place).await?;
-        }
+        let entries = dirty
+            .iter()
+            .map(|object| self.sync_entry(object.place.get()));
+        all(entries).await.into_iter().collect::<Answer<()>>()?;
         self.sync_removals().await
     }
 
@@ -249,35 +262,61 @@ impl Core {
         Ok(())
     }
 
-    /// A directory's entries, and those that lead to it, are durable afterwards.
+    /// A directory's entries, and those that lead to it, are durable afterwards. All are started
+    /// before the first is awaited, so that they share a commit.
     pub(crate) async fn sync_place(&self, place: Place) -> Answer<()> {
-        for depth in (1..=OBJECTS).rev() {
-            let entry = match depth {
-                OBJECTS => (place, OBJECTS),
-                _ => (place.upto(depth), depth),
-            };
-            let before = self.tags.entries.borrow().get(&entry).copied();
-            // The innermost is synced in any case: links and removals are not counted as entries.
-            if before.is_none() && depth < OBJECTS {
-                break;
-            }
-            self.fs.sync_dir(place.dir(depth - 1)).await?;
-            let mut entries = self.tags.entries.borrow_mut();
-            if entries.get(&entry).copied() == before {
-                entries.remove(&entry);
-            }
+        // The innermost is synced in any case: links and removals are not counted as entries.
+        let new = |depth: &usize| *depth == OBJECTS || self.tags.has(entry(place, *depth));
+        let depths: Vec<usize> = (1..=OBJECTS).rev().take_while(new).collect();
+        let last = depths.len() - 1;
+        let there = all(depths.iter().map(|depth| self.sync_entries(place, *depth))).await;
+        let there = there.into_iter().collect::<Answer<Vec<bool>>>()?;
+        if !there[last] {
+            self.sync_removed(place).await?;
         }
         Ok(())
+    }
+
+    /// The entries in the directory above a depth of a place; false: that directory has gone.
+    async fn sync_entries(&self, place: Place, depth: usize) -> Answer<bool> {
+        let entry = entry(place, depth);
+        let before = self.tags.entries.borrow().get(&entry).copied();
+        let is_there = self.sync_dir_if_there(place, depth - 1).await?;
+        let mut entries = self.tags.entries.borrow_mut();
+        if entries.get(&entry).copied() == before {
+            entries.remove(&entry);
+        }
+        Ok(is_there)
     }
 
     async fn sync_removals(&self) -> Answer<()> {
         let places = self.tags.removed_from.take();
         for place in &places {
-            if let Err(errno) = self.fs.sync_dir(place.dir(3)).await {
+            if let Err(errno) = self.sync_removed(*place).await {
                 self.tags.removed_from.borrow_mut().extend(&places);
                 return Err(errno);
             }
         }
         Ok(())
+    }
+
+    /// That something was removed from a place is durable afterwards: where the directory has gone
+    /// too, that it went.
+    async fn sync_removed(&self, place: Place) -> Answer<()> {
+        for depth in (0..=3).rev() {
+            if self.sync_dir_if_there(place, depth).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// False: a sweep has removed it, empty.
+    async fn sync_dir_if_there(&self, place: Place, depth: usize) -> Answer<bool> {
+        match self.fs.sync_dir(place.dir(depth)).await {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) if depth > 0 => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Its addresses are its identity: a lock names them, and who takes a lock over forbids them.
 
+use crate::address::is_instance;
 use crate::config::{Config, OpenError};
 use crate::sys::Cluster;
 use driver::Errno;
@@ -87,13 +88,9 @@ impl Client {
         })
     }
 
-    /// Forbids an instance everything, for 30 days. Blocks.
+    /// Forbids an instance everything, for 30 days; EINVAL: that is no instance's address. Blocks.
     pub(crate) fn blocklist(&self, address: &str) -> Result<(), Errno> {
-        // Whole hosts would be cut off by an address without its instance's number.
-        if address
-            .rsplit_once('/')
-            .is_none_or(|(_, nonce)| nonce.trim_start_matches('0').is_empty())
-        {
+        if !is_instance(address) {
             return Err(Errno::INVAL);
         }
         self.cluster.blocklist(address, BLOCKLIST_S)
@@ -157,6 +154,7 @@ fn refused(cluster: &Cluster, file: &Path, user: &str, why: Errno) -> OpenError 
             keyring,
             file,
         },
+        libc::EIO => OpenError::BadKeyring { user, keyring },
         libc::EACCES | libc::EPERM | libc::EINVAL => OpenError::Refused {
             user,
             keyring,

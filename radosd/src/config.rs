@@ -74,6 +74,14 @@ pub enum OpenError {
         /// `ceph_conf`.
         file: PathBuf,
     },
+    /// There is a keyring, but nothing can be made of it.
+    #[error("cephx_id: the key of {user} cannot be read: {keyring} is no keyring")]
+    BadKeyring {
+        /// `client.ID`.
+        user: String,
+        /// The keyrings that were looked at.
+        keyring: String,
+    },
     /// The monitors refuse the key, or librados did not find it.
     #[error("cephx_id: {user} is refused with the key in {keyring}, or has none there")]
     Refused {

@@ -16,7 +16,7 @@ use crate::core::{Answer, CUT_OFF, Core, ObjectName, check};
 use crate::locks::Neighbours;
 use crate::table::Owner;
 use crate::timeouts;
-use driver::{Buf, Capabilities, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
+use driver::{Buf, Capabilities, Detail, Done, Driver, Errno, Name, Op, OpId, Reply, Tag};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -77,7 +77,7 @@ impl Radosd {
     }
 
     /// The pool's identity, to be given as [`Config::expected_id`](crate::Config::expected_id) the
-    /// next time: the cluster's id and the pool's number.
+    /// next time: the cluster's id and the pool's number, in one word.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -304,6 +304,8 @@ impl Core {
                 algorithm,
             } => self.hash(name, (*offset, *size), *algorithm).await,
             Op::List { cursor, max } => self.list(*cursor, *max).await,
+            // A pool has no paths, so no older ones.
+            Op::Migrate { .. } => Ok(Detail::Moved(Box::default()).into()),
             Op::Acquire { name } => self.acquire(name).await,
             Op::Release { name, force } => self.release(name, *force).await,
             Op::LockInfo { name } => self.lock_info(name).await,

@@ -15,6 +15,7 @@
 //! | `table`, `turns` | what is in flight; whose turn it is with an object |
 //! | `timeouts` | an OSD that does not answer, where `ceph.conf` sets a limit |
 //! | `completions` | from librados' threads to ours |
+//! | `address` | whom an address names |
 //! | `client` | [the client instance](client::Client) that the roles of a process share |
 //! | `locks` | locks that fence |
 //! | `hash` | the order of a pool's objects |
@@ -24,6 +25,7 @@
 //! let in. Without the feature `rados` this crate is empty.
 #![cfg(feature = "rados")]
 
+mod address;
 mod client;
 mod completions;
 mod config;
@@ -41,3 +43,4 @@ mod turns;
 
 pub use config::{Config, OpenError};
 pub use driver::Radosd;
+pub use locks::fuzz;

@@ -98,7 +98,7 @@ fn open_pool(
 }
 
 fn identify(config: &Config, client: &Client, pool: &Pool) -> Result<String, OpenError> {
-    let found = format!("{} {}", client.fsid, pool.id());
+    let found = format!("{}/{}", client.fsid, pool.id());
     match &config.expected_id {
         Some(expected) if *expected != found => Err(OpenError::OtherPool {
             pool: config.pool.clone(),

@@ -43,6 +43,7 @@ pub(crate) fn key(op: &Op) -> Option<String> {
         Op::Read { .. }
         | Op::Info { .. }
         | Op::List { .. }
+        | Op::Migrate { .. }
         | Op::LockInfo { .. }
         | Op::Sync { .. }
         | Op::Forget { .. } => return None,

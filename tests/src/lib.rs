@@ -5,8 +5,9 @@
 //! - [`real`]: a node of real processes, in a folder of its own;
 //! - [`old`]: a node of the previous version on the directories of one of ours;
 //! - [`verifier`]: clients that keep every role busy and know every byte that they may see;
+//! - [`storage`]: where a node's objects are, so that one test body runs on each storage;
 //! - [`straight`]: what a verifier wrote, compared with the files themselves;
-//! - [`pools`]: the same with the objects of a cluster, and pools filled from trees;
+//! - [`pools`]: the same with the objects of a cluster;
 //! - [`stopper`]: stops a process in the midst of what it does;
 //! - [`windows`]: in which windows of a request's life a process was when it was killed;
 //! - [`ending`]: whether its ring had ended before its successor began;
@@ -20,6 +21,7 @@ pub mod real;
 pub mod sim;
 pub mod slow;
 pub mod stopper;
+pub mod storage;
 pub mod straight;
 pub mod verifier;
 pub mod windows;

@@ -189,11 +189,32 @@ impl RealNode {
 
 impl Drop for RealNode {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.supervisor_pid());
         if matches!(self.supervisor.try_wait(), Ok(None)) {
+            let peers = self.peers();
             // It ends its children; without it nobody would.
+            let pid = nix::unistd::Pid::from_raw(self.supervisor_pid());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = self.supervisor.wait();
+            // Where a test has failed storage may hang, and who waits for it does not end.
+            peers.iter().for_each(|pid| self.kill_peer(*pid));
+        }
+    }
+}
+
+impl RealNode {
+    fn peers(&self) -> Vec<i32> {
+        let roles = self.config.roles.iter();
+        roles.filter_map(|role| self.pid_of(&role.name)).collect()
+    }
+
+    /// Kills a process if its command line names this node's folder.
+    fn kill_peer(&self, pid: i32) {
+        let said = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let dir = self.dir().as_os_str().as_encoded_bytes();
+        if said.windows(dir.len()).any(|part| part == dir) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            // It may have ended just now.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
     }
 }

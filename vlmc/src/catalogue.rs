@@ -3,14 +3,10 @@
 //! The first line of a page names the cursor of the next (0 after the last), each other one map.
 
 use crate::failure::Failure;
+use crate::own_node::OwnNode;
 use crate::settings::Settings;
 use client::{Client, Name};
-use node::roles::Purpose;
-use node::supervisor::launch::{is_rados, rados_programs};
-use node::{Embedded, Storage};
 use serde::{Deserialize, Serialize};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use xseg::Request;
 use xseg::join::JoinError;
 use xseg::protocol::Operation;
@@ -19,8 +15,8 @@ use xseg::protocol::Operation;
 const PAGE_NAMES: u64 = 1024;
 /// Room for a page, bytes.
 const PAGE_BYTES: usize = 1 << 20;
-/// Room for requests of a node inside this process, MiB.
-const HEAP_MIB: u64 = 64;
+/// A flag of [`all`].
+pub(crate) const EVERY_OBJECT: u32 = xseg::protocol::flags::FORCE;
 
 /// A map in storage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,68 +45,48 @@ struct Head {
 pub(crate) fn volumes(settings: &Settings) -> Result<Vec<Entry>, Failure> {
     match settings.connect()? {
         Ok(client) => pages(&client),
-        Err(JoinError::NotRunning(_)) => pages_without_node(settings),
+        Err(JoinError::NotRunning(_)) => {
+            let node = OwnNode::to_look(settings)?;
+            let entries = pages(&node.client);
+            node.stop()?;
+            entries
+        }
         Err(e) => Err(Failure::new(e)),
     }
 }
 
-fn pages_without_node(settings: &Settings) -> Result<Vec<Entry>, Failure> {
-    if let Some(failed) = become_one_with_rados(settings) {
-        return Err(failed);
-    }
-    let storage = Storage::Roles {
-        roles: settings.config.roles.clone(),
-        places: settings.config.archipelago.places(),
-        purpose: Purpose::Look,
-    };
-    let failed = |e| {
-        Failure::new(format!(
-            "Archipelago is not running, and can't be read: {e}"
-        ))
-    };
-    let node = Embedded::start(storage, HEAP_MIB).map_err(failed)?;
-    let entries = pages(&node.client().map_err(failed)?);
-    node.stop().map_err(failed)?;
-    entries
-}
-
-/// Storage in RADOS is read by the same program with librados, where packages keep one apart: this
-/// process becomes it. Returns when there is none, or nobody needs it.
-fn become_one_with_rados(settings: &Settings) -> Option<Failure> {
-    let roles = &settings.config.roles;
-    let dir = roles
-        .iter()
-        .find(|role| is_rados(&role.kind))
-        .and_then(|_| rados_programs())?;
-    let own = std::env::current_exe().ok()?;
-    let program = dir.join(own.file_name()?);
-    let words = std::env::args_os().skip(1);
-    program.is_file().then(|| {
-        let why = Command::new(&program).args(words).exec();
-        Failure::unexpected(format!("can't run {}", program.display()), why)
-    })
-}
-
 /// All maps that were not removed, from a running node.
 pub(crate) fn pages(client: &Client) -> Result<Vec<Entry>, Failure> {
+    let mut entries = all(client, 0)?;
+    entries.retain(|entry| !entry.deleted);
+    Ok(entries)
+}
+
+/// All maps, removed ones too. With [`EVERY_OBJECT`] in `flags` also those whose header lies under a
+/// name that no map of ours has.
+pub(crate) fn all(client: &Client, flags: u32) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::new();
     let mut cursor = 0;
     loop {
-        cursor = page(client, cursor, &mut entries)?;
+        cursor = page(client, (cursor, flags), &mut entries)?;
         if cursor == 0 {
             break;
         }
     }
-    entries.retain(|entry: &Entry| !entry.deleted);
     entries.sort();
     entries.dedup();
     Ok(entries)
 }
 
-fn page(client: &Client, cursor: u64, entries: &mut Vec<Entry>) -> Result<u64, Failure> {
+fn page(
+    client: &Client,
+    (cursor, flags): (u64, u32),
+    entries: &mut Vec<Entry>,
+) -> Result<u64, Failure> {
     let request = Request {
         offset: cursor,
         size: PAGE_NAMES,
+        flags,
         ..Request::new(Operation::List, Name::EMPTY)
     };
     let port = client.ports().mapperd;

@@ -7,17 +7,22 @@
 //! - `devices`: map, unmap, showmapped
 //! - `import`, `export`: whole volumes from and to files; `transfer`: what both need
 //! - `check`: what is wrong, and what of it can be mended
+//! - `blocks`, `why`: the objects that a map names; what is at fault when something fails
+//! - `migrate`: everything leaves the places and formats of older releases
 
+mod blocks;
 mod check;
 mod cli;
 mod devices;
 mod export;
 mod import;
 mod manage;
+mod migrate;
 mod names;
 mod show;
 mod transfer;
 mod unlock;
+mod why;
 
 use crate::arguments::parse;
 use crate::failure::{self, Failure};
@@ -68,6 +73,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::import(&settings, &args),
         Command::Export(args) => export::export(&settings, &args),
         Command::Check(args) => check::check(&settings, &args),
+        Command::Migrate(args) => migrate::migrate(&settings, &args),
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -97,6 +97,8 @@ numbers! {
         Fence = 69,
         /// Ours: make every answered write of a volume tag durable.
         SyncTag = 70,
+        /// Ours: one page of moving objects out of the places of older layouts (JSON).
+        Migrate = 71,
     }
 }
 
@@ -123,7 +125,8 @@ pub mod flags {
     /// Ours, between peers: the write belongs to a map and is refused once the volume's lock is
     /// broken; the volume's name follows the data.
     pub const UNDER_LOCK: u32 = 1 << 12;
-    /// Ours: MAPR that neither takes the lock nor upgrades (block status, inspection).
+    /// Ours: MAPR that neither takes the lock nor upgrades (block status, inspection); MIGRATE
+    /// that only counts.
     pub const PEEK: u32 = 1 << 13;
     /// Flags that a client of the public region may set; the others are cleared at the edge.
     pub const PUBLIC: u32 = NOSYNC | FLUSH | FUA | FORCE | ASSUME_V0 | SHRINK | PEEK;

@@ -23,7 +23,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
-use crate::test::{LIBRADOS, workspace};
+use crate::test::{has_librados, workspace};
 use stage::Stage;
 
 /// What `cargo xtask deb` may be told.
@@ -80,7 +80,7 @@ pub(crate) fn make(out: &Path, dev: bool) -> io::Result<()> {
             "packages need the Debian package {package}: cargo xtask test --install installs it"
         )));
     }
-    let rados = Path::new(LIBRADOS).exists();
+    let rados = has_librados();
     if !rados {
         println!("skipped: archipelago-rados, for there is no librados-dev here");
     }

@@ -26,18 +26,23 @@ struct Step {
 }
 
 /// What RADOS needs to build; where it is, everything is built and tested with it.
-pub(crate) const LIBRADOS: &str = "/usr/include/rados/librados.h";
-const RADOS: &str = "archip-node/rados,system-tests/rados";
+const LIBRADOS: &str = "/usr/include/rados/librados.h";
+const RADOS: &str = "archip-node/rados,system-tests/rados,vlmc/rados";
+
+/// Whether what RADOS needs to build is here.
+pub(crate) fn has_librados() -> bool {
+    Path::new(LIBRADOS).exists()
+}
 
 /// The first package that a program on a cluster of its own needs and that is not here.
 pub(crate) fn lacking_for_rados() -> Option<&'static str> {
-    let library = (!Path::new(LIBRADOS).exists()).then_some("librados-dev");
+    let library = (!has_librados()).then_some("librados-dev");
     library.or_else(rados_lab::missing)
 }
 
 /// The features that this machine can build: `--features ...`, or nothing.
 pub(crate) fn features() -> Vec<&'static str> {
-    match Path::new(LIBRADOS).exists() {
+    match has_librados() {
         true => vec!["--features", RADOS],
         false => Vec::new(),
     }

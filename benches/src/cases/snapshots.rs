@@ -1,9 +1,8 @@
 //! Durable create, snapshot and clone, beside the least that makes a new file durable.
 
 use super::Setting;
-use crate::case::{Case, Contender, Metric, Trouble, Turn};
+use crate::case::{Case, Contender, Metric, Trouble, Turn, repeat};
 use crate::goal::Goal;
-use crate::histogram::Histogram;
 use crate::lab::{Lab, Shape, Wanted, name};
 use crate::raw::entry;
 use client::{Client, Hint};
@@ -154,23 +153,6 @@ impl Contender for Ours {
 
     fn teardown(&mut self) {
         self.place = None;
-    }
-}
-
-/// Does something for `budget`, once at least; only what it says it took counts.
-fn repeat(
-    budget: Duration,
-    mut once: impl FnMut() -> Result<Duration, Trouble>,
-) -> Result<Turn, Trouble> {
-    let (mut latencies, mut spent) = (Histogram::default(), Duration::ZERO);
-    let start = Instant::now();
-    loop {
-        let elapsed = once()?;
-        latencies.record(elapsed.as_nanos() as u64);
-        spent += elapsed;
-        if start.elapsed() >= budget {
-            return Ok(Turn::timed(spent, latencies));
-        }
     }
 }
 

@@ -1,16 +1,11 @@
 //! What lies in the directory: paths, modes, sizes, the old layouts, the marker, a full disk.
 
-use crate::rig::{Files, SETTINGS, files, name, write};
-use driver::{Detail, Driver, Errno, Op, Tag};
+use crate::rig::{Files, SETTINGS, files, hash_name, name, put, write};
+use driver::{Driver, Errno, Op, Tag};
 use filed::{Filed, OpenError};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-
-/// 64 hex digits whose own first six characters are 01/23/45.
-fn hash_name() -> String {
-    "0123456789abcdef".repeat(4)
-}
 
 #[test]
 fn objects_lie_where_the_original_put_them() {
@@ -43,13 +38,6 @@ fn descriptors(dir: &Path) -> usize {
     links.filter(|link| link.starts_with(dir)).count()
 }
 
-/// Writes an object as an older release left it.
-fn put(dir: &Path, path: &str, content: &[u8]) {
-    let path = dir.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, content).unwrap();
-}
-
 #[test]
 fn old_layouts_are_read_in_place() {
     for setting in SETTINGS {
@@ -67,61 +55,6 @@ fn old_layouts_are_read_in_place() {
         );
         assert_eq!(files(dir.path()).len(), 2, "nothing was made beside them");
     }
-}
-
-#[test]
-fn pithos_migrate_moves_on_first_access() {
-    for setting in SETTINGS {
-        let dir = setting.dir();
-        put(dir.path(), &format!("01/23/45/{}", hash_name()), b"a block");
-        put(dir.path(), "le/ga/cy/archip_legacyv1b", b"a map");
-        let old = fs::metadata(dir.path().join("le/ga/cy/archip_legacyv1b")).unwrap();
-        let mut config = setting.config(dir.path(), "node_1");
-        config.pithos_migrate = true;
-        let mut it = Files::open(config);
-        let info = it
-            .ask(Op::Info {
-                name: name(&hash_name()),
-            })
-            .unwrap();
-        assert!(matches!(info.detail, Detail::Size(7)), "{info:?}");
-        assert_eq!(it.read("archip_legacyv1b", 0, 5).unwrap(), b"a map");
-        let after = files(dir.path());
-        assert_eq!(after.len(), 2, "{after:?}");
-        assert!(
-            after
-                .iter()
-                .all(|path| !path.starts_with("01") && !path.starts_with("le"))
-        );
-        let moved = after
-            .iter()
-            .find(|path| path.ends_with("archip_legacyv1b"))
-            .unwrap();
-        let moved = fs::metadata(dir.path().join(moved)).unwrap();
-        assert_eq!(
-            (moved.ino(), moved.nlink()),
-            (old.ino(), 1),
-            "linked, not copied"
-        );
-    }
-}
-
-/// Another node was in the middle of moving it: both names exist, for one file.
-#[test]
-fn a_half_done_migration_is_finished_or_ignored() {
-    let setting = SETTINGS[0];
-    let dir = setting.dir();
-    let old = format!("01/23/45/{}", hash_name());
-    put(dir.path(), &old, b"a block");
-    let mut config = setting.config(dir.path(), "node_1");
-    config.pithos_migrate = true;
-    let mut first = Files::open(config.clone());
-    assert_eq!(first.read(&hash_name(), 0, 7).unwrap(), b"a block");
-    let new = files(dir.path()).remove(0);
-    fs::hard_link(dir.path().join(&new), dir.path().join(&old)).unwrap();
-    let mut second = Files::open(config);
-    assert_eq!(second.read(&hash_name(), 0, 7).unwrap(), b"a block");
-    assert_eq!(fs::metadata(dir.path().join(&new)).unwrap().nlink(), 2);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod crash;
 mod files;
 mod full;
 mod locking;
+mod migration;
 mod model;
 mod power;
 mod rig;

@@ -84,6 +84,13 @@ impl Files {
         self.ask_all(vec![op]).remove(0).result
     }
 
+    /// Lets the moves end that were asked for.
+    pub(crate) fn settle(&mut self) {
+        while self.driver.moving() > 0 {
+            pump(&self.reactor);
+        }
+    }
+
     pub(crate) fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<Reply, Errno> {
         self.ask(write(name, offset, bytes, Tag::NONE))
     }
@@ -118,6 +125,18 @@ pub(crate) fn write(name: &str, offset: u64, bytes: &[u8], tag: Tag) -> Op {
         fresh: false,
         durable: false,
     }
+}
+
+/// 64 hex digits whose own first six characters are 01/23/45.
+pub(crate) fn hash_name() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+/// Writes an object as an older release left it.
+pub(crate) fn put(dir: &Path, path: &str, content: &[u8]) {
+    let path = dir.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
 }
 
 /// The regular files below `dir`, without the marker, as paths relative to it.

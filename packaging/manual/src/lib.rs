@@ -25,6 +25,7 @@ pub fn programs() -> Vec<(&'static str, Command)> {
         ("1", vlmc::segment_tool::command()),
         ("1", vlmc::bench::command()),
         ("8", vlmc::node_tool::command()),
+        ("8", vlmc::finalize::command()),
         ("8", node::command::ProcessArguments::command()),
         ("8", archip_nbd::Arguments::command()),
         ("8", archip_fuse::Arguments::command()),

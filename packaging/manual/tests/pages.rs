@@ -19,12 +19,14 @@ const PAGES: [&str; 13] = [
     "archip-radosd.8",
     "archip-vlmcd.8",
     "archipelago.8",
+    "finalize_upgrade_0.4.8",
 ];
-const SUBCOMMANDS: [&str; 6] = [
+const SUBCOMMANDS: [&str; 7] = [
     "vlmc-create.1",
     "vlmc-snapshot.1",
     "vlmc-map.1",
     "vlmc-check.1",
+    "vlmc-migrate.1",
     "archipelago-start.8",
     "archipelago-stop.8",
 ];

@@ -28,4 +28,4 @@ mod waiters;
 
 pub use parse::HashWith;
 pub use peer::{Blocker, Settings};
-pub use reply::LockReport;
+pub use reply::{Left, LockReport, MoveReport};

@@ -145,6 +145,7 @@ impl Blocker {
         let report = serde_json::json!({
             "role": self.settings.role,
             "driver": self.driver.capabilities().kind,
+            "moving": self.driver.moving(),
             "under_way": self.under_way(),
             "counters": self.counters,
         });
@@ -224,12 +225,16 @@ impl Blocker {
                 });
             }
             Some(Operation::List) => {
-                let max = usize::try_from(request.size)
-                    .unwrap_or(usize::MAX)
-                    .clamp(1, 4096);
                 return Ok(Op::List {
                     cursor: request.offset,
-                    max,
+                    max: page(request),
+                });
+            }
+            Some(Operation::Migrate) => {
+                return Ok(Op::Migrate {
+                    cursor: request.offset,
+                    max: page(request),
+                    look: request.has(flags::PEEK),
                 });
             }
             _ => {}
@@ -422,6 +427,13 @@ impl Blocker {
     }
 }
 
+/// How many names a page is to have.
+fn page(request: &Request) -> usize {
+    usize::try_from(request.size)
+        .unwrap_or(usize::MAX)
+        .clamp(1, 4096)
+}
+
 /// Whether a lease guards the request: it changes a volume's data.
 fn is_data_write(request: &Request) -> bool {
     matches!(
@@ -486,6 +498,6 @@ impl Peer for Blocker {
         for incoming in waiting {
             self.fail(incoming, libc::EINTR);
         }
-        self.driver.in_flight() == 0
+        self.driver.in_flight() == 0 && self.driver.moving() == 0
     }
 }

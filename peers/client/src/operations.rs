@@ -18,7 +18,8 @@ pub struct Hint {
 }
 
 impl Hint {
-    pub(crate) fn apply(self, request: Request) -> Request {
+    /// The request, with what is known.
+    pub fn apply(self, request: Request) -> Request {
         if !self.assume_v0 {
             return request;
         }
@@ -233,6 +234,27 @@ impl Client {
     pub fn status(&self, port: PortNo, volume: Name, hint: Hint) -> Result<Vec<u8>, Error> {
         let request = hint.apply(Request::new(Operation::Status, volume));
         let reply = self.ask(port, request, &[], 64 << 10, "status")?;
+        Ok(reply.bytes[..reply.bytes.len().min(reply.serviced as usize)].to_vec())
+    }
+
+    /// Has the blocker at `port` move a page of objects out of the places of older layouts, about
+    /// `max` of them from `cursor` on, or, with `look`, only count them. JSON (`MoveReport` of the
+    /// blocker). EPERM: it was started without `pithos_migrate`.
+    pub fn migrate(
+        &self,
+        port: PortNo,
+        cursor: u64,
+        max: u64,
+        look: bool,
+    ) -> Result<Vec<u8>, Error> {
+        let request = Request {
+            offset: cursor,
+            size: max,
+            flags: if look { flags::PEEK } else { 0 },
+            ..Request::new(Operation::Migrate, Name::EMPTY)
+        };
+        let what = format_args!("migration");
+        let reply = self.ask_about(port, request, &[], 64 << 10, what)?;
         Ok(reply.bytes[..reply.bytes.len().min(reply.serviced as usize)].to_vec())
     }
 

@@ -7,7 +7,8 @@
 //! 2. No `&[u8]` to shared memory is ever made: bytes are copied in or out, once, by raw pointer,
 //!    and what was copied out is judged in private memory.
 //! 3. A private allocation is reached by nobody but its `Buf` and the kernel operations that its
-//!    owner started; whoever gives the pointer to the kernel keeps the `Buf` until completion.
+//!    owner started; whoever gives the pointer to the kernel keeps the `Buf` until completion, and
+//!    makes no reference to it meanwhile.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::any::Any;
@@ -142,6 +143,19 @@ impl Buf {
         copy
     }
 
+    /// The bytes of private memory, without a copy; `None` for shared memory (rule 2).
+    pub fn private_bytes(&mut self) -> Option<&[u8]> {
+        match self.keep {
+            Keep::Shared { .. } => None,
+            Keep::Nothing | Keep::Private(_) => {
+                // SAFETY: all of it is readable (rule 1) and initialised (it was allocated zeroed);
+                // with `self` borrowed for writing nobody copies into it, and no kernel operation
+                // has it (rule 3). Without memory the pointer dangles, which an empty slice may.
+                Some(unsafe { std::slice::from_raw_parts(self.ptr(), self.len) })
+            }
+        }
+    }
+
     fn check(&self, at: usize, len: usize) {
         let end = at.checked_add(len);
         assert!(
@@ -184,6 +198,9 @@ mod tests {
         buf.copy_in(4998, b"ab");
         buf.zero(4999..5000);
         assert_eq!(&buf.to_vec()[4998..], b"a\0");
+        let mut buf = buf;
+        assert_eq!(&buf.private_bytes().unwrap()[4998..], b"a\0");
+        assert_eq!(Buf::empty().private_bytes(), Some(&[][..]));
     }
 
     #[test]
@@ -199,7 +216,8 @@ mod tests {
         let memory = Buf::new(64);
         let ptr = NonNull::new(memory.ptr()).unwrap();
         // SAFETY: `memory` outlives the buffer made here, and nobody refers to its bytes.
-        let shared = unsafe { Buf::from_shared(ptr, 64, backing) };
+        let mut shared = unsafe { Buf::from_shared(ptr, 64, backing) };
+        assert!(shared.private_bytes().is_none(), "others may write to it");
         shared.copy_in(0, b"x");
         assert!(probe.upgrade().is_some());
         drop(shared);

@@ -49,10 +49,20 @@ impl HashAlgorithm {
     }
 }
 
+/// Zeros are looked for in pieces of so many bytes, because that is quicker than one by one.
+const PIECE: usize = 256;
+
 /// `content` up to its last byte that is not zero.
 pub fn strip_zeros(content: &[u8]) -> &[u8] {
-    let len = content.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
-    &content[..len]
+    let mut end = content.len();
+    while let Some(piece) = content[..end].last_chunk::<PIECE>() {
+        if piece.iter().fold(0, |any, byte| any | byte) != 0 {
+            break;
+        }
+        end -= PIECE;
+    }
+    let last = content[..end].iter().rposition(|byte| *byte != 0);
+    &content[..last.map_or(0, |at| at + 1)]
 }
 
 /// A hash as 64 lower-case hexadecimal digits.
@@ -102,6 +112,11 @@ mod tests {
         assert_eq!(sha.digest(&[0; 100]).to_string(), nothing);
         assert_eq!(sha.digest(b"a\0b\0\0"), sha.digest(b"a\0b"));
         assert_ne!(sha.digest(b"a\0b"), sha.digest(b"ab"));
+        for len in [0, 1, 255, 256, 257, 511, 512, 513, 1000] {
+            let mut content = vec![0; 1000];
+            content[..len].fill(7);
+            assert_eq!(strip_zeros(&content), &[7; 1000][..len]);
+        }
     }
 
     #[test]

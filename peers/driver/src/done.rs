@@ -62,6 +62,32 @@ pub enum Detail {
     },
     /// ACQUIRE, RELEASE, LOCKINFO.
     Lock(Box<LockReply>),
+    /// MIGRATE: what became of a page.
+    Moved(Box<MoveReply>),
+}
+
+/// The answer of MIGRATE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoveReply {
+    /// Objects that were moved; of a look, those that would be tried.
+    pub moved: u64,
+    /// Empty directories that were removed; a look counts none.
+    pub directories: u64,
+    /// What stays where it is.
+    pub left: Vec<Unmoved>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<u64>,
+    /// How much of the storage lies before `next`, in thousandths.
+    pub permille: u32,
+}
+
+/// An object, or a directory of objects, that was not moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmoved {
+    /// Where it lies, relative to the storage's root; escaped.
+    pub path: String,
+    /// Why, as words that follow a colon.
+    pub reason: String,
 }
 
 /// The answer of ACQUIRE, RELEASE and LOCKINFO.

@@ -29,7 +29,7 @@ mod process;
 
 pub use buf::Buf;
 pub use digest::{Digest, HashAlgorithm, UnknownAlgorithm, strip_zeros};
-pub use done::{Detail, Done, LockHolder, LockReply, ProcessMark, Reply};
+pub use done::{Detail, Done, LockHolder, LockReply, MoveReply, ProcessMark, Reply, Unmoved};
 pub use errno::Errno;
 pub use memory::{Failure, Faults, MemoryDriver, MemoryStore};
 pub use name::{MAX_NAME, Name, NameError};

@@ -139,6 +139,18 @@ pub enum Op {
         /// About so many names; a page may be longer by what a driver cannot divide.
         max: usize,
     },
+    /// Moves objects from where an older release put them to where new ones are made, a page at a
+    /// time, and removes the directories that it leaves empty ([`Detail::Moved`](crate::Detail)).
+    /// Every object can be found at every moment, also by other drivers and after a loss of power.
+    /// `EPERM` where this driver was not told to move anything.
+    Migrate {
+        /// 0 at first, then what the page before answered as `next`.
+        cursor: u64,
+        /// About so many objects and directories are looked at.
+        max: usize,
+        /// Only count: nothing is changed, and no permission needed.
+        look: bool,
+    },
     /// Takes the lock of a volume ([`Detail::Lock`](crate::Detail::Lock)); `EBUSY` at once when
     /// another holds it. Taking what is ours already is success.
     Acquire {
@@ -213,6 +225,12 @@ pub trait Driver {
 
     /// Adds the volumes whose lock may be free now, among those that were waited for.
     fn freed_locks(&mut self, _volumes: &mut Vec<Name>) {}
+
+    /// How many objects are being moved in the background (`Config` of a driver that does): a peer
+    /// that is told to stop lets them end.
+    fn moving(&self) -> usize {
+        0
+    }
 
     /// Why the storage refuses this instance for good, as a sentence. Nothing that is in flight is
     /// answered then: the process has to end, and its successor does it again.

@@ -126,7 +126,7 @@ impl Job {
         new: &Volume,
         geometry: Geometry,
         flags: MapFlags,
-        fill: impl AsyncFnMut(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+        fill: impl AsyncFn(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
     ) -> Result<Reply> {
         let name = new.name().header();
         self.with_claim(new, async |predecessor| {

@@ -13,8 +13,14 @@ use mapfile::name::parse_hash;
 use mapfile::{BlockSize, Entry, Epoch, Header, MapFlags, Names, ObjectName, VolumeName};
 use xseg::protocol::NameRequest;
 
-/// Objects hashed at once.
-const WIDTH: usize = 8;
+/// Objects hashed at once, at least: while one is hashed others are read and stored.
+const WIDTH_MIN: usize = 8;
+
+/// Objects hashed at once: enough for all processors, if the blocker is on this host, and to spare.
+fn width() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    WIDTH_MIN.max(2 * processors)
+}
 
 fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -55,7 +61,7 @@ impl Job {
                     found.geometry().block_len(index),
                 )
             });
-            let hashed = window::each(WIDTH, blocks, async |(entry, name, len)| {
+            let hashed = window::each(width(), blocks, async |(entry, name, len)| {
                 self.block_hash(entry, &name, len.into()).await
             });
             for hash in hashed.await {

@@ -15,7 +15,7 @@ use crate::errno::{Errno, Result};
 use crate::job::{INTENT, Job, TRANSIENT};
 use crate::load::{Found, Looked};
 use crate::map::Map;
-use crate::naming::wire;
+use crate::naming::{self, wire};
 use crate::volume::Volume;
 use mapfile::{Header, Version, VolumeName};
 
@@ -37,13 +37,15 @@ impl Job {
         self.lookup(volume.name()).await?;
         let before = match self.acquire(&volume.target()).await {
             Ok(before) => before,
-            // It was broken while a predecessor held it.
-            Err(Errno::STALE) => {
-                count(&self.core.counters.locks_lost);
-                volume.lose();
-                return Err(Errno::STALE);
+            Err(errno) => {
+                // It was broken while a predecessor held it.
+                if errno == Errno::STALE {
+                    count(&self.core.counters.locks_lost);
+                    volume.lose();
+                }
+                self.drop_old_layouts_lock(volume.name()).await;
+                return Err(errno);
             }
-            Err(errno) => return Err(errno),
         };
         volume.begin(before, self.core.now_ns());
         let loaded = self
@@ -64,6 +66,14 @@ impl Job {
                 }
                 Err(errno)
             }
+        }
+    }
+
+    /// A predecessor died while it moved the volume to the new layout, and another node has the
+    /// volume since: the lock of the old name is of no use to us then, and in the way of others.
+    async fn drop_old_layouts_lock(&self, name: &VolumeName) {
+        if let Some(old) = name.fallback_header() {
+            self.forget_lock(&wire(old.as_bytes())).await;
         }
     }
 
@@ -265,9 +275,17 @@ impl Job {
         }
     }
 
-    /// The lock of a header object that is not a volume's own name: the old layout's.
+    /// The lock of the other header of a rename. That of the old layout is held for a move alone: if
+    /// it was broken under a predecessor who died, that move is over, and it is taken anew.
     pub(crate) async fn acquire_header(&self, header: &mapfile::HeaderName) -> Result<bool> {
-        self.acquire(&wire(header.as_bytes())).await
+        let lock = wire(header.as_bytes());
+        match self.acquire(&lock).await {
+            Err(Errno::STALE) if naming::is_old_name(&lock) => {
+                self.forget_lock(&lock).await;
+                self.acquire(&lock).await
+            }
+            taken => taken,
+        }
     }
 
     /// Gives such a lock back, whatever comes of it.

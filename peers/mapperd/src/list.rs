@@ -17,7 +17,7 @@ use mapfile::header::HEADER_LEN;
 use mapfile::name::{Escaped, is_hash_name, reserved_form};
 use mapfile::{Header, ReservedForm, classify, shown_name};
 use serde_json::json;
-use xseg::protocol::{ListPage, Operation};
+use xseg::protocol::{ListPage, Operation, flags};
 use xseg::{Name, Request};
 
 /// Names in one page of LIST, and bytes for it: a page may be longer than was asked for.
@@ -41,10 +41,11 @@ impl Job {
         Ok((page.names, answer.serviced))
     }
 
-    /// LIST.
+    /// LIST. With XF_FORCE it looks also into objects whose names no map of ours has.
     pub(crate) async fn list(&self) -> Result<Reply> {
         let (names, next) = self.list_page(self.request.offset).await?;
-        let maps = names.into_iter().filter(|name| may_be_map(name));
+        let all = self.request.has(flags::FORCE);
+        let maps = names.into_iter().filter(|name| all || may_be_map(name));
         let lines = window::each(WIDTH, maps, async |name| {
             self.list_line_or_warn(&name).await
         })

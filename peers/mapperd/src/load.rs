@@ -6,8 +6,8 @@
 use crate::ask::Side;
 use crate::errno::{Errno, Result};
 use crate::job::Job;
-use crate::map::{Map, PageState};
-use crate::naming::wire;
+use crate::map::PageState;
+use crate::naming::{volume_of, wire};
 use crate::volume::Volume;
 use mapfile::layout::MapLayout;
 use mapfile::recognise::HEAD_LEN;
@@ -48,6 +48,19 @@ pub(crate) enum Looked {
 /// Whose chunks are not there: the entries of a page, or nothing.
 pub(crate) type Page = Option<Vec<u8>>;
 
+/// A page of a map that others may upgrade.
+pub(crate) enum Current {
+    /// Its stored bytes.
+    Page(Vec<u8>),
+    /// The map was upgraded or moved: where it is now.
+    Elsewhere(Found),
+}
+
+fn missing_chunk(found: &Found, page: PageNo) -> Errno {
+    tracing::error!(map = %found.header_name, page = page.0, "a chunk of the map is missing");
+    Errno::IO
+}
+
 impl Job {
     /// Looks at one header object.
     pub(crate) async fn look(&self, header_name: &HeaderName) -> Result<Looked> {
@@ -85,17 +98,26 @@ impl Job {
     /// The map of a volume that exists: under its own name, or in the old layout. ENOENT: there is
     /// none, or it is deleted.
     pub(crate) async fn lookup(&self, name: &VolumeName) -> Result<Found> {
-        let looked = match (self.look(&name.header()).await?, name.fallback_header()) {
-            (Looked::Nothing, Some(old)) => self.look(&old).await?,
-            (looked, _) => looked,
-        };
-        match looked {
+        match self.look_in_both(name).await? {
             Looked::Map(found) if !found.header.flags.deleted => Ok(found),
             Looked::Map(_) | Looked::Nothing => Err(Errno::NOENT),
             Looked::Foreign(error) => {
                 tracing::warn!(volume = %name, %error, "no map can be read under this name");
                 Err(error.into())
             }
+        }
+    }
+
+    /// New, old, new again: another node may be moving it meanwhile.
+    async fn look_in_both(&self, name: &VolumeName) -> Result<Looked> {
+        let (new, old) = (name.header(), name.fallback_header());
+        match (self.look(&new).await?, old) {
+            (Looked::Nothing, Some(old)) => match self.look(&old).await? {
+                Looked::Map(found) if !found.header.flags.deleted => Ok(Looked::Map(found)),
+                Looked::Foreign(error) => Ok(Looked::Foreign(error)),
+                Looked::Map(_) | Looked::Nothing => self.look(&new).await,
+            },
+            (looked, _) => Ok(looked),
         }
     }
 
@@ -112,10 +134,8 @@ impl Job {
 
     /// The stored bytes of a page of a map that is not deleted, whose chunks are there.
     pub(crate) async fn need_page(&self, found: &Found, page: PageNo) -> Result<Vec<u8>> {
-        self.read_page(found, page).await?.ok_or_else(|| {
-            tracing::error!(map = %found.header_name, page = page.0, "a chunk of the map is missing");
-            Errno::IO
-        })
+        let read = self.read_page(found, page).await?;
+        read.ok_or_else(|| missing_chunk(found, page))
     }
 
     /// The entries of a page, for an operation that goes through the whole map and keeps none.
@@ -125,12 +145,39 @@ impl Job {
         page: PageNo,
         names: &mut Names,
     ) -> Result<Vec<Entry>> {
-        let bytes = self.need_page(found, page).await?;
+        let mut found = found.clone();
+        let bytes = loop {
+            match self.current_page(&found, page).await? {
+                Current::Page(bytes) => break bytes,
+                Current::Elsewhere(now) => found = now,
+            }
+        };
         let first = found.layout.page_blocks(page).start;
         mapfile::decode(found.version(), &bytes, first, names).map_err(|error| {
             tracing::error!(map = %found.header_name, %error, "a map can't be read");
             error.into()
         })
+    }
+
+    /// A page of a map that is read without its lock. Another node may upgrade an old one
+    /// meanwhile, which puts a header where its first entries were, or may move it to its new name:
+    /// what was read counts only if the map is still what it was when it was found.
+    pub(crate) async fn current_page(&self, found: &Found, page: PageNo) -> Result<Current> {
+        let read = self.read_page(found, page).await?;
+        match read {
+            Some(bytes) if found.version() == Version::V2 => return Ok(Current::Page(bytes)),
+            _ => {}
+        }
+        let now = self.lookup(&volume_of(&found.header_name)?).await?;
+        if now.header_name == found.header_name && now.version() == found.version() {
+            let bytes = read.ok_or_else(|| missing_chunk(found, page))?;
+            return Ok(Current::Page(bytes));
+        }
+        if now.geometry().block_count() != found.geometry().block_count() {
+            tracing::error!(map = %found.header_name, "another map has its name now");
+            return Err(Errno::IO);
+        }
+        Ok(Current::Elsewhere(now))
     }
 
     /// Makes sure that the page which holds block `index` is cached.
@@ -157,12 +204,5 @@ impl Job {
                 }
             }
         }
-    }
-
-    /// A map of one's own, not cached: for operations without the lock.
-    pub(crate) async fn private_map(&self, name: &VolumeName) -> Result<(Found, Map)> {
-        let found = self.lookup(name).await?;
-        let map = Map::new(&found)?;
-        Ok((found, map))
     }
 }

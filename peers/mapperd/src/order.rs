@@ -9,9 +9,14 @@ use crate::job::Job;
 use crate::load::Found;
 use crate::store::Durability;
 use crate::volume::Volume;
+use crate::window;
 use mapfile::layout::MapLayout;
 use mapfile::{Entry, Geometry, Header, HeaderName, MapFlags, Names, PageNo, Version};
+use std::cell::Cell;
 use std::ops::Range;
+
+/// Pages of a map that are read and written at once: while the disk writes some, others are read.
+const PAGES_AT_ONCE: usize = 4;
 
 impl Job {
     /// Ends all leases of a held volume, waits for the writes under them, and makes them durable,
@@ -64,26 +69,38 @@ impl Job {
             .await
     }
 
-    /// Writes the chunks of a new map under `name`, volatile. `fill` gives the entries of a page,
-    /// named in the `Names` that it is handed.
+    /// Writes the chunks of a new map under `name`, volatile, some pages at once and in no order.
+    /// `fill` gives the entries of a page, named in the `Names` that it is handed.
     pub(crate) async fn write_chunks(
         &self,
         volume: &Volume,
         (name, geometry): (&HeaderName, Geometry),
-        mut fill: impl AsyncFnMut(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+        fill: impl AsyncFn(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
     ) -> Result<()> {
         let layout = MapLayout::new(Version::V2, geometry);
-        for page in (0..layout.page_count()).map(PageNo) {
+        let failed = Cell::new(false);
+        let pages = (0..layout.page_count()).map(PageNo);
+        let written = window::each(PAGES_AT_ONCE, pages, async |page| {
+            // What is written then is of no use any more.
+            if failed.get() {
+                return Ok(());
+            }
             let mut names = Names::new();
             let blocks = layout.page_blocks(page);
             let first = blocks.start;
-            let entries = fill(page, blocks, &mut names).await?;
-            let bytes = encoded(&entries, first, &names);
-            let at = (first, &bytes[..]);
-            self.write_entries(volume, (name, layout), at, Durability::Later)
-                .await?;
-        }
-        Ok(())
+            let written = match fill(page, blocks, &mut names).await {
+                Ok(entries) => {
+                    let bytes = encoded(&entries, first, &names);
+                    let at = (first, &bytes[..]);
+                    self.write_entries(volume, (name, layout), at, Durability::Later)
+                        .await
+                }
+                Err(errno) => Err(errno),
+            };
+            failed.set(failed.get() || written.is_err());
+            written
+        });
+        written.await.into_iter().collect()
     }
 
     /// Makes the chunks durable, then the map visible.

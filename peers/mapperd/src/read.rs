@@ -7,6 +7,7 @@ use crate::core::count;
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
+use crate::load::{Current, Found};
 use crate::map::{Map, PageState};
 use crate::naming::wire;
 use crate::volume::Volume;
@@ -48,18 +49,46 @@ impl Job {
                 false => self.read_unheld(&name).await,
             };
         }
-        if entered.volume().is_ready() {
-            return self.read_leased(entered.volume()).await;
+        let answer = if entered.volume().is_ready() {
+            let answer = self.read_leased(entered.volume()).await;
+            drop(entered);
+            answer
+        } else {
+            drop(entered);
+            self.open_and_read(&name).await
+        };
+        match answer {
+            Err(Errno::STALE) => self.read_lost(&name).await,
+            answer => answer,
         }
-        drop(entered);
-        let entered = self.enter(&name, Access::Alone).await;
+    }
+
+    async fn open_and_read(&self, name: &VolumeName) -> Result<Reply> {
+        let entered = self.enter(name, Access::Alone).await;
         let opened = self.open(entered.volume()).await;
         entered.share();
         match opened {
             Ok(_) => self.read_leased(entered.volume()).await,
             Err(errno @ (Errno::NOENT | Errno::STALE)) => Err(errno),
-            Err(_) => self.read_unheld(&name).await,
+            Err(_) => self.read_unheld(name).await,
         }
+    }
+
+    /// MAPR of a volume whose lock was broken. A read-only map says the same whoever has its lock,
+    /// so the loss is acknowledged and nobody hears of it. ESTALE: a writable one, which may change
+    /// under who believes to hold it.
+    async fn read_lost(&self, name: &VolumeName) -> Result<Reply> {
+        let entered = self.enter(name, Access::Alone).await;
+        if !self.lookup(name).await?.header.flags.readonly {
+            return Err(Errno::STALE);
+        }
+        let volume = entered.volume();
+        if volume.is_lost() {
+            self.forget_lock(&volume.target()).await;
+            volume.end();
+        }
+        entered.share();
+        self.read_unheld(name).await
     }
 
     async fn read_leased(&self, volume: &Volume) -> Result<Reply> {
@@ -95,21 +124,39 @@ impl Job {
 
     /// MAPR without the lock: the map is read, used and dropped; nothing of it is leased.
     async fn read_unheld(&self, name: &VolumeName) -> Result<Reply> {
-        let (found, mut map) = self.private_map(name).await?;
-        let blocks = self.blocks_asked_for(found.geometry())?;
-        let mut segments = Vec::new();
-        for part in map.by_page(blocks) {
-            let page = found.layout.page_of(part.start).0;
-            if let PageState::Missing = map.want_page(page) {
-                map.put_page(page, &self.need_page(&found, page).await?)?;
+        let mut found = self.lookup(name).await?;
+        let mut segments = loop {
+            match self.read_private(&found).await? {
+                Ok(segments) => break segments,
+                Err(now) => found = now,
             }
-            self.segments_of(&map, part, &mut segments);
-        }
+        };
         segments
             .iter_mut()
             .for_each(|segment| segment.flags &= !mapflags::WRITABLE);
         let tag = runtime::volume_tag(&wire(name.as_bytes()));
         Ok(self.map_reply(found.geometry(), tag, 0, segments))
+    }
+
+    /// The segments by a map that nobody keeps. Err: the map was upgraded meanwhile; where it is.
+    async fn read_private(
+        &self,
+        found: &Found,
+    ) -> Result<std::result::Result<Vec<MapSegment>, Found>> {
+        let mut map = Map::new(found)?;
+        let blocks = self.blocks_asked_for(found.geometry())?;
+        let mut segments = Vec::new();
+        for part in map.by_page(blocks) {
+            let page = found.layout.page_of(part.start).0;
+            if let PageState::Missing = map.want_page(page) {
+                match self.current_page(found, page).await? {
+                    Current::Page(bytes) => map.put_page(page, &bytes)?,
+                    Current::Elsewhere(now) => return Ok(Err(now)),
+                }
+            }
+            self.segments_of(&map, part, &mut segments);
+        }
+        Ok(Ok(segments))
     }
 
     /// The blocks that the request's range touches.

@@ -1,7 +1,8 @@
 //! Confines itself as a peer over files does, tries what is named on its command line, and prints
 //! one line for each attempt: its name, and `ok` or the errno. For `tests/sandbox.rs`.
 //!
-//! `confined DIR ATTEMPT...`; DIR holds `blocks`, `run` and `log`.
+//! `confined DIR ATTEMPT...`; DIR holds `blocks`, `run`, `log` and `ceph`. With the attempt
+//! `over-rados` it is confined as a peer over RADOS.
 
 use config::args::{self, Executable};
 use config::paths::Places;
@@ -26,7 +27,11 @@ fn main() -> io::Result<()> {
     if attempts.iter().any(|attempt| attempt == "without-landlock") {
         forget_landlock();
     }
-    match Sandbox::of(&plan(&dir)).before_serving()? {
+    let over_rados = attempts.iter().any(|attempt| attempt == "over-rados");
+    let sandbox = Sandbox::of(&plan(&dir, over_rados));
+    // Each kind of peer is confined at one of the two moments.
+    let confined = sandbox.before_roles()?;
+    match confined.map_or_else(|| sandbox.before_serving(), |found| Ok(Some(found)))? {
         Some(confined) if confined.missing.is_empty() => println!("confined"),
         other => println!("missing: {other:?}"),
     }
@@ -53,14 +58,20 @@ fn forget_landlock() {
     seccompiler::apply_filter(&program).expect("seccomp");
 }
 
-fn plan(dir: &Path) -> Plan {
+fn plan(dir: &Path, over_rados: bool) -> Plan {
+    let dir_text = dir.display();
+    let (executable, storage) = match over_rados {
+        false => (Executable::Filed, format!("--archip {dir_text}/blocks")),
+        true => (
+            Executable::Radosd,
+            format!("--pool blocks --ceph-conf {dir_text}/ceph/ceph.conf"),
+        ),
+    };
     let line = format!(
-        "archip-filed -g posix:archipelago: -p 1 -r blockerb -l {0}/log/blockerb.log \
-         --archip {0}/blocks",
-        dir.display()
+        "archip-peer -g posix:archipelago: -p 1 -r blockerb -l {dir_text}/log/blockerb.log {storage}"
     );
     let line = line.split_whitespace().map(Into::into);
-    let command = args::parse(Executable::Filed, line).expect("a peer's command line");
+    let command = args::parse(executable, line).expect("a peer's command line");
     Plan {
         socket: dir.join("run/archipelago.sock"),
         places: Places {
@@ -82,6 +93,8 @@ fn attempt_at(attempt: &str, dir: &Path, ring: &mut IoUring) -> io::Result<()> {
             .append(true)
             .open("/etc/passwd")
             .map(drop),
+        "read-conf" => File::open(dir.join("ceph/ceph.conf")).map(drop),
+        "write-conf" => fs::write(dir.join("ceph/ceph.conf"), "x"),
         "read-beside" => File::open(dir.join("beside")).map(drop),
         "ring-reads-passwd" => ring_open(ring, Path::new("/etc/passwd")),
         "ring-makes-block" => ring_open(ring, &blocks.join("by-ring")),
@@ -113,7 +126,7 @@ fn attempt_at(attempt: &str, dir: &Path, ring: &mut IoUring) -> io::Result<()> {
             assert!(caught.is_err());
             Ok(())
         }
-        "second-thread" | "without-landlock" => Ok(()),
+        "second-thread" | "without-landlock" | "over-rados" => Ok(()),
         other => panic!("no attempt is called {other}"),
     }
 }

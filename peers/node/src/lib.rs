@@ -7,7 +7,8 @@
 //! - [`engine`]: the production loop: a host of peers on one ring;
 //! - [`roles`]: from the description of a role to a peer;
 //! - [`sandbox`]: what a confined process may still do;
-//! - `served`: which directories this node has served, remembered across reboots;
+//! - `served`: which directories and pools this node has served, remembered across reboots;
+//! - `pools`: the RADOS driver of a blocker (with the feature `rados`);
 //! - [`poold`]: the lender of static ports, a program of its own;
 //! - [`pidfile`]: pid files, made exclusively, removed last;
 //! - [`supervisor`]: the one small process that holds the segment and starts the others.
@@ -18,6 +19,8 @@ pub mod engine;
 pub mod log;
 pub mod pidfile;
 pub mod poold;
+#[cfg(feature = "rados")]
+mod pools;
 pub mod process;
 pub mod roles;
 pub mod sandbox;

@@ -58,7 +58,7 @@ pub fn make(
         RoleKind::Mapperd(maps) => Box::new(mapper(role, maps, desk, reactor)),
         RoleKind::Vlmcd(volumes) => Box::new(composer(role, volumes, desk, reactor)),
         RoleKind::RadosBlocker(rados) => {
-            let driver = rados_driver(role, rados, reactor, places)?;
+            let driver = rados_driver(role, rados, reactor, places, purpose)?;
             let (hash, ttl) = (rados.hash_algorithm, rados.lock_ttl_s);
             Box::new(blocker(role, hash, ttl, desk, driver, reactor))
         }
@@ -135,7 +135,7 @@ fn files_driver(
             .and_then(|held| held.register(&reactor.ring))
             .map_err(|why| storage(format!("can't take {}: {why}", lock.display())))?;
     }
-    let served = Served::of(&places.state_dir, &files.archip_dir);
+    let served = Served::of(&places.state_dir, files.archip_dir.as_os_str());
     let unknown = |what, why| storage(format!("can't {what} {}: {why}", served.file().display()));
     let expected_id = served.id().map_err(|why| unknown("read", why))?;
     let driver = Filed::open(
@@ -147,7 +147,8 @@ fn files_driver(
             held_dir: Some(places.run_dir.join(format!("{}.held", role.name))),
             direct: files.direct,
             fdcache: files.fdcache as usize,
-            pithos_migrate: files.pithos_migrate,
+            // Who only looks moves nothing: the directories that it made would be its own.
+            pithos_migrate: files.pithos_migrate && serves,
             expected_id,
             mark: serves,
         },
@@ -164,52 +165,25 @@ fn files_driver(
 /// What to do when a directory is another one on purpose.
 fn advice(why: &OpenError, served: &Served) -> String {
     match why {
-        OpenError::MarkerGone { .. } | OpenError::MarkerDiffers { .. } => {
-            let file = served.file().display();
-            format!("; if it is another one on purpose, remove {file}")
-        }
+        OpenError::MarkerGone { .. } | OpenError::MarkerDiffers { .. } => served.advice(),
         _ => String::new(),
     }
 }
 
-/// The RADOS driver of a blocker. It cuts off a dead predecessor itself; and the pool must be the
-/// one that this role served before.
 #[cfg(feature = "rados")]
 fn rados_driver(
     role: &Role,
     rados: &RadosBlocker,
     reactor: &Reactor,
     places: &Places,
+    purpose: Purpose,
 ) -> Result<Box<dyn Driver>, RoleError> {
-    let storage = |sentence: String| RoleError::Storage {
-        role: role.name.clone(),
-        sentence,
-    };
-    let run_dir = &places.run_dir;
-    let known = run_dir.join(format!("{}.pool", role.name));
-    // Beside the id stands the pool's name: another name in the configuration is another pool.
-    let expected_id = std::fs::read_to_string(&known).ok().and_then(|text| {
-        Some(
-            text.strip_prefix(&rados.pool)?
-                .strip_prefix('\n')?
-                .to_owned(),
-        )
-    });
-    let config = radosd::Config {
-        pool: rados.pool.clone(),
-        cephx_id: rados.cephx_id.clone(),
-        ceph_conf: rados.ceph_conf.clone(),
-        owner: role.owner(),
-        role: role.name.clone(),
-        run_dir: run_dir.clone(),
-        tag_of: |volume| xseg::Name::new(volume).map_or(0, |name| runtime::volume_tag(&name)),
-        expected_id,
-    };
-    let driver =
-        radosd::Radosd::open(config, reactor).map_err(|why| storage(with_sources(&why)))?;
-    std::fs::write(&known, format!("{}\n{}", rados.pool, driver.id()))
-        .map_err(|why| storage(format!("can't write {}: {why}", known.display())))?;
-    Ok(Box::new(driver))
+    crate::pools::driver(role, rados, reactor, places, purpose).map_err(|sentence| {
+        RoleError::Storage {
+            role: role.name.clone(),
+            sentence,
+        }
+    })
 }
 
 #[cfg(not(feature = "rados"))]
@@ -218,6 +192,7 @@ fn rados_driver(
     _: &RadosBlocker,
     _: &Reactor,
     _: &Places,
+    _: Purpose,
 ) -> Result<Box<dyn Driver>, RoleError> {
     Err(RoleError::Missing {
         role: role.name.clone(),
@@ -227,7 +202,7 @@ fn rados_driver(
 }
 
 /// An error with its causes, in one sentence.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut sentence = error.to_string();
     let mut cause = error.source();
     while let Some(why) = cause {

@@ -1,33 +1,37 @@
-//! Which directories this node has served, so that an unmounted disk is not taken for an empty one:
-//! `STATE_DIR/served/`, one small file for each path, with the id of its marker.
+//! Which directories and pools this node has served, so that an unmounted disk is not taken for an
+//! empty one, nor a pool that was made again: `STATE_DIR/served/`, one small file for each, with its
+//! id.
 //!
 //! It is read and written by the blocker before it serves anything, and outlives a reboot
 //! (`docs/decisions/0011-what-a-node-remembers.md`).
 
 use sha2::{Digest, Sha256};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What is known of one directory.
+/// What is known of one of them.
 #[derive(Debug)]
 pub(crate) struct Served {
     file: PathBuf,
-    dir: PathBuf,
+    what: OsString,
 }
 
 impl Served {
-    /// What the node that keeps its state in `state_dir` knows of `dir`, an absolute path.
-    pub(crate) fn of(state_dir: &Path, dir: &Path) -> Served {
-        let hash = Sha256::digest(dir.as_os_str().as_bytes());
+    /// What the node that keeps its state in `state_dir` knows of `what`: the absolute path of a
+    /// directory, or words for a pool.
+    pub(crate) fn of(state_dir: &Path, what: impl Into<OsString>) -> Served {
+        let what = what.into();
+        let hash = Sha256::digest(what.as_bytes());
         let name: String = hash[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
         Served {
             file: state_dir.join("served").join(name),
-            dir: dir.to_owned(),
+            what,
         }
     }
 
@@ -36,7 +40,13 @@ impl Served {
         &self.file
     }
 
-    /// The directory's id, if it was served before. A file that cannot be read is an error: it may
+    /// What to do about a refusal: the end of its sentence.
+    pub(crate) fn advice(&self) -> String {
+        let file = self.file.display();
+        format!("; if it is another one on purpose, remove {file}")
+    }
+
+    /// Its id, if it was served before. A file that cannot be read is an error: it may
     /// say that there was one.
     pub(crate) fn id(&self) -> io::Result<Option<String>> {
         let text = match fs::read_to_string(&self.file) {
@@ -46,7 +56,7 @@ impl Served {
         Ok(text.split_whitespace().next().map(str::to_owned))
     }
 
-    /// Keeps the id durably, and the path for people to read.
+    /// Keeps the id durably, and what it is of for people to read.
     pub(crate) fn remember(&self, id: &str) -> io::Result<()> {
         if self.id()?.as_deref() == Some(id) {
             return Ok(());
@@ -56,7 +66,7 @@ impl Served {
         // Two blockers of one directory may do this at once.
         let new = self.file.with_extension(std::process::id().to_string());
         let mut file = File::create(&new)?;
-        writeln!(file, "{id} {}", self.dir.display())?;
+        writeln!(file, "{id} {}", self.what.display())?;
         file.sync_all()?;
         fs::rename(&new, &self.file)?;
         File::open(dir)?.sync_all()
@@ -70,7 +80,7 @@ mod tests {
     #[test]
     fn what_was_served_is_remembered_by_its_path() {
         let state = tempfile::tempdir().unwrap();
-        let served = |dir: &str| Served::of(state.path(), Path::new(dir));
+        let served = |dir: &str| Served::of(state.path(), dir);
         assert_eq!(served("/srv/blocks").id().unwrap(), None);
         served("/srv/blocks").remember("first").unwrap();
         served("/srv/maps").remember("second").unwrap();
@@ -90,7 +100,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_no_none() {
         let state = tempfile::tempdir().unwrap();
-        let served = Served::of(state.path(), Path::new("/srv/blocks"));
+        let served = Served::of(state.path(), "/srv/blocks");
         fs::create_dir_all(served.file()).unwrap();
         assert!(served.id().is_err());
     }

@@ -48,7 +48,7 @@ use std::time::Duration;
 use xseg::join::HolderError;
 
 pub use log::{Log, log_file, open_log};
-pub use prepare::{directories as make_directories, give};
+pub use prepare::{become_user, directories as make_directories, give};
 pub use watch::Supervisor;
 
 /// How long a living peer of a crashed supervisor has to offer the segment to its successor.

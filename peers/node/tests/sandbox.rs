@@ -19,10 +19,15 @@ fn example() -> PathBuf {
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for part in ["blocks", "run", "log"] {
+    for part in ["blocks", "run", "log", "ceph"] {
         fs::create_dir(dir.path().join(part)).unwrap();
     }
-    for file in ["beside", "run/blockerb.pid", "log/old.log"] {
+    for file in [
+        "beside",
+        "run/blockerb.pid",
+        "log/old.log",
+        "ceph/ceph.conf",
+    ] {
         fs::write(dir.path().join(file), "x").unwrap();
     }
     dir
@@ -65,6 +70,36 @@ fn what_a_peer_needs_it_may_and_nothing_else() {
         ("internet", &no_call),
         ("executable-memory", &no_call),
         ("trace", &no_call),
+    ];
+    let dir = folder();
+    let output = attempt(dir.path(), &expected.map(|(name, _)| name));
+    if !is_confined(&output) {
+        return;
+    }
+    let out = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = out.lines().skip(1).collect();
+    let expected = expected.map(|(name, outcome)| format!("{name} {outcome}"));
+    assert_eq!(lines, expected, "{output:?}");
+}
+
+/// librados reads the system and its configuration, and talks over the network; no more than that.
+#[test]
+fn what_librados_needs_a_peer_over_rados_may_and_nothing_else() {
+    let no_right = libc::EACCES.to_string();
+    let expected = [
+        ("over-rados", "ok"),
+        ("read-conf", "ok"),
+        ("write-conf", no_right.as_str()),
+        ("read-passwd", "ok"),
+        ("write-passwd", &no_right),
+        ("read-beside", &no_right),
+        ("make-block", &no_right),
+        ("ring-makes-block", &no_right),
+        ("make-log", "ok"),
+        ("read-log", &no_right),
+        ("make-pid", "ok"),
+        ("internet", "ok"),
+        ("run-program", &no_right),
     ];
     let dir = folder();
     let output = attempt(dir.path(), &expected.map(|(name, _)| name));

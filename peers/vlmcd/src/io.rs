@@ -253,8 +253,7 @@ impl Vlmcd {
                 self.missing_part(token);
             }
             libc::ENOENT if reads && !op.asked_again => op.missing = true,
-            // A hash-named object is gone: that is no zero, it is lost data.
-            libc::ENOENT => op.errno = libc::EIO,
+            libc::ENOENT => self.lost_part(token),
             errno => op.errno = errno,
         }
         self.carry_on(token.op);
@@ -340,6 +339,19 @@ impl Vlmcd {
         let block = part.start / op.block_size;
         tracing::warn!(volume = %op.request.target, block, "an object is missing, it reads as zeros");
         self.zero_fill(token.op, &part);
+    }
+
+    /// An object that Archipelago did not make (Pithos did) is gone: that is no zero, it is lost
+    /// data. Whoever asked hears of an I/O error; the log says of what.
+    fn lost_part(&mut self, token: Token) {
+        let op = self.op(token.op);
+        op.errno = libc::EIO;
+        let (volume, block) = (op.request.target, op.part(token.part).start / op.block_size);
+        let object = match self.place(token.op, block) {
+            Place::Object { name, .. } => name.to_string(),
+            _ => "unknown".into(),
+        };
+        tracing::error!(%volume, block, object, "an object is missing, its data is lost");
     }
 
     fn zero_fill(&mut self, index: u32, part: &Range<u64>) {

@@ -21,7 +21,7 @@ pub(crate) fn make(dir: &Path, options: &Options) -> io::Result<()> {
     let admin = ["mon", "osd", "mgr", "mds"].map(|service| (service, "allow *"));
     add(&clients, "client.admin", true, &admin)?;
     let user = format!("client.{USER}");
-    let osd = osd_capability(&options.pools);
+    let osd = osd_capability(options.pools.iter().chain(&options.later));
     let mon = mon_capability(options.may_blocklist);
     add(&user_only, &user, true, &[("mon", mon), ("osd", &osd)])?;
     std::fs::set_permissions(&user_only, Permissions::from_mode(0o644))?;
@@ -53,11 +53,8 @@ pub(crate) fn mon_capability(may_blocklist: bool) -> &'static str {
 }
 
 /// Reading and writing in these pools, and nothing anywhere else.
-fn osd_capability(pools: &[String]) -> String {
-    let each: Vec<_> = pools
-        .iter()
-        .map(|pool| format!("allow rwx pool={pool}"))
-        .collect();
+fn osd_capability<'a>(pools: impl Iterator<Item = &'a String>) -> String {
+    let each: Vec<_> = pools.map(|pool| format!("allow rwx pool={pool}")).collect();
     each.join(", ")
 }
 

@@ -20,10 +20,16 @@
 //! | `daemon` | one daemon: started, stopped, killed |
 //! | `keeper` | what outlives us |
 //! | `tools` | Ceph's own tools and Python's rados, as eyes that are not ours |
+//! | `outsider` | the same, connected: looks into pools, changes them, holds locks |
+//! | `lent` | one cluster for a process of tests, and pools that each test borrows |
+//! | `on_each` | one test body, a test on each storage |
 
 mod daemon;
 mod keeper;
 mod keys;
+mod lent;
+mod on_each;
+mod outsider;
 mod settings;
 mod tools;
 
@@ -38,6 +44,8 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 pub use keys::BLOCKLIST_CAPABILITY;
+pub use lent::{Looking, Pools, borrow, shared};
+pub use outsider::{Fact, Outsider};
 pub use tools::{Output, Python, missing, skip};
 
 /// The Ceph user that the project's own programs are.
@@ -54,6 +62,8 @@ pub struct Options {
     pub min_size: Option<usize>,
     /// The pools, which `client.archip` may read and write.
     pub pools: Vec<String>,
+    /// Pools that `client.archip` may use likewise, once somebody has made them.
+    pub later: Vec<String>,
     /// Placement groups of each pool.
     pub placement_groups: usize,
     /// Whether `client.archip` may blocklist other clients.
@@ -68,6 +78,7 @@ impl Default for Options {
             size: None,
             min_size: None,
             pools: vec!["blocks".into(), "maps".into()],
+            later: Vec::new(),
             placement_groups: 8,
             may_blocklist: true,
         }

@@ -191,7 +191,7 @@ impl Lab {
     }
 
     /// Makes another pool like those of the start. `client.archip` may use it only if it was among
-    /// the `pools` of the options.
+    /// the `pools` of the options, or what was to come `later`.
     pub fn create_pool(&self, pool: &str) -> io::Result<()> {
         self.mon_commands(&self.pool_commands(pool)).map(drop)
     }

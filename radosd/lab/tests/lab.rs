@@ -1,6 +1,6 @@
 //! The cluster itself: it keeps what it was given, and leaves nothing.
 
-use rados_lab::{Lab, Options, skip};
+use rados_lab::{Lab, Options, borrow, skip};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -87,4 +87,40 @@ fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Tests that run at the same time must not see each other's objects, nor those of tests that were.
+#[test]
+fn borrowed_pools_are_empty_and_nobody_elses() {
+    let Some(one) = borrow("borrowed_pools_are_empty_and_nobody_elses") else {
+        return;
+    };
+    let other = borrow("the same").unwrap();
+    assert_ne!((&one.blocks, &one.maps), (&other.blocks, &other.maps));
+    let mut stranger = one.stranger();
+    stranger.put(&one.blocks, "object", b"content\0\0").unwrap();
+    stranger.lock(&one.maps, "volume", "").unwrap();
+    let facts = one.facts().unwrap();
+    assert_eq!(facts.len(), 2, "{facts:?}");
+    assert_eq!(facts["blocks/object"].len, 9);
+    let holder = facts["maps/volume_lock"].locker.clone();
+    assert_eq!(holder, Some(stranger.name().unwrap()));
+    let info = ["-p", &one.maps, "lock", "info", "volume_lock", "RadosLock"];
+    let seen = one.lab().rados(&info).unwrap().out;
+    assert!(seen.contains(&holder.unwrap()), "{seen}");
+    assert!(other.facts().unwrap().is_empty());
+    let tree = tempfile::tempdir().unwrap();
+    one.take(tree.path()).unwrap();
+    other.fill(tree.path()).unwrap();
+    let copied = other.outsider().get(&other.blocks, "object").unwrap();
+    assert_eq!(copied.as_deref(), Some(&b"content\0\0"[..]));
+    let lab = one.lab();
+    drop((one, other));
+    // One of the two is lent again; each is empty.
+    let again = borrow("the same").unwrap();
+    assert!(again.facts().unwrap().is_empty());
+    assert!(
+        std::ptr::eq(again.lab(), lab),
+        "one cluster for the process"
+    );
 }

@@ -21,9 +21,11 @@
 //! | `members` | naming them all in every lock; who may not write before it is named |
 //! | `fence` | blocklisting |
 //! | `wait` | hearing that a lock was given back |
+//! | `fuzz` | what is read of a lock, for any bytes |
 
 mod description;
 mod fence;
+pub mod fuzz;
 mod members;
 mod registry;
 mod wait;

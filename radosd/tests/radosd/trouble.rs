@@ -68,6 +68,19 @@ fn every_wrong_setting_is_named() {
     let conf = varied(&lab, &ours, &format!("keyring = {}", keyring.display()));
     let said = refusal(with(&|c| c.ceph_conf.clone_from(&conf)), 15);
     names(&said, "cephx_id: ", "client.archip");
+    // A bare key, and one that is cut off.
+    for (wrong, thing) in [
+        (
+            "AQBnZQZm3yzuGRAAr1vKzQzVv9bKQvY2Q0f5VA==\n",
+            "has none there",
+        ),
+        ("[client.archip]\nkey = AQB\n", "cannot be read"),
+    ] {
+        std::fs::write(&keyring, wrong).unwrap();
+        let said = refusal(with(&|c| c.ceph_conf.clone_from(&conf)), 15);
+        names(&said, "cephx_id: ", thing);
+        names(&said, "cephx_id: ", &keyring.display().to_string());
+    }
 
     // Monitors that nobody answers for.
     let address = lab.address().to_string();

@@ -91,10 +91,7 @@ impl Archive {
     /// A copy of a kept stage's tree.
     pub fn copy_of(&self, stage: &str) -> TempDir {
         let copy = tempfile::tempdir().unwrap();
-        let mut command = Command::new("cp");
-        command.args(["-a", "--sparse=always"]);
-        command.arg(self.tree(stage).join(".")).arg(copy.path());
-        assert!(command.status().unwrap().success(), "{stage} is not copied");
+        super::tree::copy(&self.tree(stage), copy.path());
         copy
     }
 

@@ -1,7 +1,8 @@
-//! An embedded node over a tree, and raw requests to its peers.
+//! An embedded node over a storage, and raw requests to its peers.
 
+use crate::storage::Place;
 use client::{Client, Hint, Name};
-use config::{NodeConfig, RoleKind, SampleParams, SampleRados};
+use config::{NodeConfig, Role, RoleKind, SampleParams};
 use node::roles::Purpose;
 use node::{Embedded, Storage};
 use std::path::Path;
@@ -22,7 +23,7 @@ pub fn name(text: &str) -> Name {
     Name::try_from(text).unwrap()
 }
 
-/// What a node over a tree may vary in.
+/// What a node over a tree of files may vary in.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     /// O_DIRECT.
@@ -56,58 +57,28 @@ pub struct Node {
 pub type Answer = Result<(u64, Vec<u8>), i32>;
 
 impl Node {
-    /// A node over `maps`, `blocks` and `locks` of `dir`; they are made where they are missing.
-    pub fn over(dir: &Path, setup: Setup) -> Node {
+    /// A node whose folder is `dir` and whose objects are in `place`; what is missing of either is
+    /// made.
+    pub fn on(dir: &Path, place: &Place, setup: Setup) -> Node {
+        if matches!(place, Place::Memory) {
+            return Node::of(Embedded::in_memory().unwrap());
+        }
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o007));
         let file = dir.join("archipelago.conf");
         if !file.exists() {
-            SampleParams::new(dir).write().unwrap();
+            let mut params = SampleParams::new(dir);
+            place.vary(&mut params);
+            params.write().unwrap();
         }
         let config = NodeConfig::load(&file).unwrap();
         let mut roles = config.roles.clone();
-        for role in &mut roles {
-            let owner = if role.name == "blockerm" {
-                setup.owner
-            } else {
-                OWNER_B
-            };
-            if let RoleKind::FileBlocker(files) = &mut role.kind {
-                files.direct = setup.direct;
-                files.pithos_migrate = setup.migrate;
-                files.unique_str = Some(owner.to_owned());
-                files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
-            }
-        }
-        let places = config.archipelago.places();
-        Node::of(
-            Embedded::start(
-                Storage::Roles {
-                    roles,
-                    places,
-                    purpose: Purpose::Serve,
-                },
-                64,
-            )
-            .unwrap(),
-        )
-    }
-
-    /// A node over the pools of a cluster; its configuration is made in `dir`.
-    pub fn over_rados(dir: &Path, rados: SampleRados) -> Node {
-        let mut params = SampleParams::new(dir);
-        params.rados = Some(rados);
-        let config = NodeConfig::load(&params.write().unwrap()).unwrap();
+        roles.iter_mut().for_each(|role| set_up(role, setup));
         let storage = Storage::Roles {
+            roles,
             places: config.archipelago.places(),
-            roles: config.roles,
             purpose: Purpose::Serve,
         };
         Node::of(Embedded::start(storage, 64).unwrap())
-    }
-
-    /// A node in memory.
-    pub fn in_memory() -> Node {
-        Node::of(Embedded::in_memory().unwrap())
     }
 
     fn of(embedded: Embedded) -> Node {
@@ -120,10 +91,25 @@ impl Node {
         &self.client
     }
 
+    /// The node itself, which threads may share.
+    pub fn embedded(&self) -> &Embedded {
+        &self.embedded
+    }
+
     /// Where its peers serve: blockerb, blockerm, mapperd, vlmcd.
     pub fn all_ports(&self) -> [PortNo; 4] {
         let ports = self.client.ports();
         [ports.blockerb, ports.blockerm, ports.mapperd, ports.vlmcd]
+    }
+
+    /// Waits until no object is being moved in the background.
+    pub fn settle(&self) {
+        let ports = self.client.ports();
+        for port in [ports.blockerm, ports.blockerb] {
+            while moving(&self.client, port) > 0 {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Stops the node, which gives back what it holds.
@@ -219,6 +205,27 @@ impl Node {
         let (_, bytes) = self.ask(self.client.ports().mapperd, request, &[])?;
         Ok(MapReply::decode(&bytes).unwrap().segments)
     }
+}
+
+/// What a node over files may vary in; in a pool there is nothing of the kind.
+fn set_up(role: &mut Role, setup: Setup) {
+    let owner = match role.name.as_str() {
+        "blockerm" => setup.owner,
+        _ => OWNER_B,
+    };
+    if let RoleKind::FileBlocker(files) = &mut role.kind {
+        files.direct = setup.direct;
+        files.pithos_migrate = setup.migrate;
+        files.unique_str = Some(owner.to_owned());
+        files.lock_dir = files.lock_dir.take().filter(|_| setup.flat_locks);
+    }
+}
+
+/// How many objects the blocker at `port` is moving.
+pub fn moving(client: &Client, port: PortNo) -> u64 {
+    let status = client.status(port, Name::EMPTY, Hint::default()).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    status["moving"].as_u64().expect("a blocker says it")
 }
 
 /// `request` with what its sender knows of maps without a header.

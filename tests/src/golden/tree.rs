@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The directories of a tree.
@@ -39,6 +39,33 @@ pub fn files(dir: &Path) -> Files {
         }
     });
     found
+}
+
+/// Where an object of `part` lies, as its name's hash says.
+pub fn place(dir: &Path, part: &str, object: &str) -> PathBuf {
+    let hash = sha256(object.as_bytes());
+    let dirs = [&hash[..2], &hash[2..4], &hash[4..6], object];
+    dirs.iter()
+        .fold(dir.join(part), |path, name| path.join(name))
+}
+
+/// Makes the tree at `from` all that is in the one at `to`, but for a node's markers.
+pub fn copy(from: &Path, to: &Path) {
+    let parts = PARTS.map(|part| to.join(part));
+    for part in parts.iter().filter(|part| part.exists()) {
+        for entry in std::fs::read_dir(part).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                std::fs::remove_dir_all(entry.path()).unwrap();
+            } else if entry.file_name() != ".archipelago" {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    let mut command = Command::new("cp");
+    command.args(["-a", "--sparse=always"]);
+    command.arg(from.join(".")).arg(to);
+    let copied = command.status().unwrap().success();
+    assert!(copied, "{} is not copied", from.display());
 }
 
 /// The paths below `dir` whose permissions are not those that umask 007 leaves: 0660 and 0770.

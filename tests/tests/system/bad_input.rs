@@ -1,13 +1,13 @@
 //! Bad input through the real programs and a real node: each row is what was sent, the errno, and
-//! the whole sentence; afterwards nothing has changed (the files, the segment), and all peers
-//! answer.
+//! the whole sentence; afterwards nothing has changed (the storage, the segment), and all peers
+//! answer. On each storage, but for what ends before any storage is touched.
 //!
 //! | rows | sent through |
 //! |---|---|
 //! | [`names`] | names that are none, or taken: `vlmc`, and the client |
 //! | [`volumes`] | sizes, ranges, snapshots: `vlmc`, and the client |
 //! | [`lengths`] | counts and lengths that lie: requests made by hand, at every port |
-//! | [`maps`] | files that are no maps: `vlmc`, the client, and the peers' logs |
+//! | [`maps`] | objects that are no maps: `vlmc`, the client, and the peers' logs |
 //! | [`configuration`] | files that are no configurations: `archipelago`, `vlmc` |
 //! | [`joining`] | segments of other versions, ports that nobody serves |
 //!
@@ -24,8 +24,10 @@ mod names;
 mod volumes;
 
 use client::{Client, Error, Hint, Name, Volume};
-use system_tests::golden::tree::{Files, files};
+use config::SampleParams;
+use system_tests::golden::tree::Files;
 use system_tests::real::{RealNode, program};
+use system_tests::storage::Storage;
 
 /// Bytes of `volume-1`.
 const SIZE: u64 = 1 << 30;
@@ -36,15 +38,20 @@ fn name(text: &str) -> Name {
 
 /// A node with a volume, a snapshot and an object of data, and how they were.
 struct Victim {
+    storage: Storage,
     node: RealNode,
     client: Client,
     before: Files,
 }
 
 impl Victim {
-    fn new() -> Victim {
+    fn new(storage: &Storage) -> Victim {
         let parent = program("archipelago").parent().unwrap().to_owned();
-        let node = RealNode::start(&parent, |params| params.process = None).unwrap();
+        let shape = |params: &mut SampleParams| {
+            params.process = None;
+            storage.place().vary(params);
+        };
+        let node = RealNode::start(&parent, shape).unwrap();
         let client = node.client();
         let none = Hint::default();
         client.create(name("volume-1"), SIZE).unwrap();
@@ -54,29 +61,35 @@ impl Victim {
             .snapshot(name("volume-1"), name("snapshot-1"), none)
             .unwrap();
         client.close(name("volume-1"), none).unwrap();
-        let before = files(node.dir());
+        let before = storage.place().files(node.dir());
         Victim {
+            storage: storage.clone(),
             node,
             client,
             before,
         }
     }
 
-    /// The same, with both in use: who reads or writes takes the lock, which is a file.
-    fn in_use() -> Victim {
-        let mut victim = Victim::new();
+    /// The same, with both in use: who reads or writes takes the lock.
+    fn in_use(storage: &Storage) -> Victim {
+        let mut victim = Victim::new(storage);
         for target in ["volume-1", "snapshot-1"] {
             let volume = Volume::open(&victim.client, name(target), Hint::default()).unwrap();
             volume.read_at(&mut [0; 4], 0).unwrap();
         }
-        victim.before = files(victim.node.dir());
+        victim.before = victim.files();
         victim
+    }
+
+    /// What the node keeps.
+    fn files(&self) -> Files {
+        self.storage.place().files(self.node.dir())
     }
 
     /// What the node keeps is what it kept before, and nothing of the segment is taken.
     #[track_caller]
     fn is_unchanged(&self, after: &str) {
-        assert_eq!(files(self.node.dir()), self.before, "{after}");
+        assert_eq!(self.files(), self.before, "{after}");
         self.node.await_empty_segment();
     }
 

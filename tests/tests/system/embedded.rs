@@ -1,30 +1,27 @@
-//! The embedded node: the main job in one process, in memory and over files.
+//! The embedded node: the main job in one process, on each storage.
 
 use client::{Client, ErrorKind, Hint, Name, Volume};
-use config::{NodeConfig, SampleParams};
-use node::roles::Purpose;
-use node::{Embedded, Storage};
 use system_tests::golden::node::ends;
+use system_tests::storage::Storage;
+
+on_each! {
+    memory, files, direct, rados =>
+        the_main_job,
+}
+on_each! {
+    files, direct, rados =>
+        all_is_there_after_a_restart,
+}
+on_each! {
+    memory, files, rados =>
+        bad_input_gets_a_sentence_and_changes_nothing,
+        b15_a_failed_freeze_ends,
+        b15_names_that_do_not_exist_leave_no_record,
+        b24_a_snapshot_can_be_deleted_while_it_is_cloned,
+}
 
 fn name(text: &str) -> Name {
     Name::try_from(text).unwrap()
-}
-
-/// A node over the files of `dir`.
-fn over_files(dir: &std::path::Path, direct: bool) -> Embedded {
-    let mut params = SampleParams::new(dir);
-    params.direct = direct;
-    let file = dir.join("archipelago.conf");
-    if !file.exists() {
-        params.write().unwrap();
-    }
-    let config = NodeConfig::load(&file).unwrap();
-    let storage = Storage::Roles {
-        roles: config.roles.clone(),
-        places: config.archipelago.places(),
-        purpose: Purpose::Serve,
-    };
-    Embedded::start(storage, 64).unwrap()
 }
 
 fn pattern(seed: u8, len: usize) -> Vec<u8> {
@@ -95,33 +92,21 @@ pub(crate) fn main_job(client: &Client) {
     client.create(name("volume-3"), 1 << 20).unwrap();
 }
 
-#[test]
-fn the_main_job_in_memory() {
-    let node = Embedded::in_memory().unwrap();
-    main_job(&node.client().unwrap());
-    node.stop().unwrap();
+fn the_main_job(storage: &Storage) {
+    storage.serve(|node| main_job(node.client()));
 }
 
-#[test]
-fn the_main_job_over_files_and_all_is_there_after_a_restart() {
-    for direct in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
-        let node = over_files(dir.path(), direct);
-        main_job(&node.client().unwrap());
-        node.stop().unwrap();
-        let node = over_files(dir.path(), direct);
-        let client = node.client().unwrap();
+fn all_is_there_after_a_restart(storage: &Storage) {
+    storage.serve(|node| main_job(node.client()));
+    storage.serve(|node| {
         let first = pattern(1, 9 << 20);
-        assert!(read(&client, "snapshot-1", (3 << 20) + 100, first.len()) == first);
-        drop(client);
-        node.stop().unwrap();
-    }
+        assert!(read(node.client(), "snapshot-1", (3 << 20) + 100, first.len()) == first);
+    });
 }
 
-#[test]
-fn bad_input_gets_a_sentence_and_changes_nothing() {
-    let node = Embedded::in_memory().unwrap();
-    let client = node.client().unwrap();
+fn bad_input_gets_a_sentence_and_changes_nothing(storage: &Storage) {
+    let node = storage.node();
+    let client = node.client();
     client.create(name("volume-1"), 1 << 30).unwrap();
     client
         .snapshot(name("volume-1"), name("snapshot-1"), Hint::default())
@@ -185,7 +170,7 @@ fn bad_input_gets_a_sentence_and_changes_nothing() {
         let refused = outcome.unwrap_err();
         assert_eq!(refused.kind(), kind, "{at}: {refused}");
     }
-    let volume = Volume::open(&client, name("volume-1"), none).unwrap();
+    let volume = Volume::open(client, name("volume-1"), none).unwrap();
     let past = volume.write_at(&[1; 4096], (1 << 30) - 1).unwrap_err();
     assert_eq!(past.kind(), ErrorKind::Invalid, "{past}");
     assert!(volume.read_at(&mut [0; 1], 1 << 30).is_err());
@@ -197,17 +182,17 @@ fn bad_input_gets_a_sentence_and_changes_nothing() {
 }
 
 /// A freezing request that failed left its volume frozen for ever in the original.
-#[test]
-fn b15_a_failed_freeze_ends() {
-    ends(writes_follow_a_failed_snapshot);
+fn b15_a_failed_freeze_ends(storage: &Storage) {
+    let storage = storage.clone();
+    ends(move || writes_follow_a_failed_snapshot(&storage));
 }
 
-fn writes_follow_a_failed_snapshot() {
-    let node = Embedded::in_memory().unwrap();
-    let client = node.client().unwrap();
+fn writes_follow_a_failed_snapshot(storage: &Storage) {
+    let node = storage.node();
+    let client = node.client();
     let none = Hint::default();
     client.create(name("volume-1"), 1 << 30).unwrap();
-    let volume = Volume::open(&client, name("volume-1"), none).unwrap();
+    let volume = Volume::open(client, name("volume-1"), none).unwrap();
     volume.write_at(b"before", 0).unwrap();
     for _ in 0..3 {
         let refused = client.snapshot(name("volume-1"), name("volume-1"), none);
@@ -217,18 +202,18 @@ fn writes_follow_a_failed_snapshot() {
     client
         .snapshot(name("volume-1"), name("snapshot-1"), none)
         .unwrap();
-    assert_eq!(read(&client, "snapshot-1", 0, 6), b"behind");
+    assert_eq!(read(client, "snapshot-1", 0, 6), b"behind");
 }
 
 /// Only CLOSE freed a volume's record in the original, so that each wrong name left one for ever.
-#[test]
-fn b15_names_that_do_not_exist_leave_no_record() {
-    ends(wrong_names_leave_no_record);
+fn b15_names_that_do_not_exist_leave_no_record(storage: &Storage) {
+    let storage = storage.clone();
+    ends(move || wrong_names_leave_no_record(&storage));
 }
 
-fn wrong_names_leave_no_record() {
-    let node = Embedded::in_memory().unwrap();
-    let client = node.client().unwrap();
+fn wrong_names_leave_no_record(storage: &Storage) {
+    let node = storage.node();
+    let client = node.client();
     let none = Hint::default();
     client.create(name("volume-1"), 1 << 30).unwrap();
     let records = || {
@@ -245,7 +230,7 @@ fn wrong_names_leave_no_record() {
         assert!(client.remove(missing, none).is_err());
     }
     assert_eq!(records(), 0);
-    assert_eq!(read(&client, "volume-1", 0, 1), [0]);
+    assert_eq!(read(client, "volume-1", 0, 1), [0]);
     assert_eq!(records(), 1);
     client.close(name("volume-1"), none).unwrap();
     assert_eq!(records(), 0);
@@ -253,10 +238,9 @@ fn wrong_names_leave_no_record() {
 
 /// A snapshot that was being cloned sat in the original's cache without a lock, and opening or
 /// deleting it failed.
-#[test]
-fn b24_a_snapshot_can_be_deleted_while_it_is_cloned() {
-    let node = Embedded::in_memory().unwrap();
-    let client = node.client().unwrap();
+fn b24_a_snapshot_can_be_deleted_while_it_is_cloned(storage: &Storage) {
+    let node = storage.node();
+    let (client, embedded) = (node.client(), node.embedded());
     let none = Hint::default();
     client.create(name("volume-1"), 40 << 30).unwrap();
     for round in 0..20 {
@@ -266,7 +250,7 @@ fn b24_a_snapshot_can_be_deleted_while_it_is_cloned() {
             .unwrap();
         std::thread::scope(|scope| {
             let cloning = scope.spawn(|| {
-                let client = node.client().unwrap();
+                let client = embedded.client().unwrap();
                 client.clone_volume(name(&snapshot), name(&format!("clone-{round}")), 0, none)
             });
             client.remove(name(&snapshot), none).unwrap();

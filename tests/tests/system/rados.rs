@@ -1,58 +1,33 @@
-//! The same node on a real Ceph cluster.
+//! The same node on a real Ceph cluster: what only a cluster has. (Everything else runs on both
+//! storages: see `on_each`.)
 //!
 //! - [`job`]: the main job, and what it leaves in the pools, by independent eyes;
-//! - [`golden`]: what the original wrote, put into pools, reads back;
 //! - [`breaking`]: two nodes, and a lock that one breaks while the other writes;
 //! - [`migration`]: two nodes, and a volume that moves between them under load;
 //! - [`clients`]: NBD clients, and a filesystem;
 //! - [`deaths`]: daemons of the cluster killed under load, and too few of them left;
+//! - [`full`]: a cluster without room;
+//! - [`outside`]: what is done to a pool behind a node's back;
 //! - [`thrash`]: the same at random, with fio verifying four volumes.
 //!
-//! Tests that leave the daemons alone share one cluster. It is gone when the process is.
+//! Tests that leave the daemons alone share one cluster; each has pools of its own, or volumes of
+//! its own in `blocks` and `maps`.
 
 mod breaking;
 mod clients;
 mod deaths;
-mod golden;
+mod full;
 mod job;
 mod migration;
+mod outside;
 mod thrash;
 
 use client::Name;
 use config::SampleParams;
+pub(crate) use rados_lab::shared;
 use rados_lab::{Lab, Options};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use system_tests::real::{self, RealNode};
-
-/// Besides `blocks` and `maps`, pools of those tests that look at everything in them.
-const POOLS: [&str; 10] = [
-    "blocks",
-    "maps",
-    "job-blocks",
-    "job-maps",
-    "v2-blocks",
-    "v2-maps",
-    "legacy-blocks",
-    "legacy-maps",
-    "replay-blocks",
-    "replay-maps",
-];
-
-/// The cluster that tests share; `None`, with a line that says so, without its packages.
-pub(crate) fn shared(test: &str) -> Option<&'static Lab> {
-    static LAB: OnceLock<Lab> = OnceLock::new();
-    if rados_lab::skip(test) {
-        return None;
-    }
-    Some(LAB.get_or_init(|| {
-        let options = Options {
-            pools: POOLS.map(str::to_owned).to_vec(),
-            ..Options::default()
-        };
-        start(options)
-    }))
-}
 
 fn start(options: Options) -> Lab {
     Lab::start(&std::env::temp_dir(), options).unwrap()

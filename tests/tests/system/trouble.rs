@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use system_tests::real::{RealNode, program};
+use system_tests::storage::Storage;
 use xseg::Request;
 use xseg::join::{Kind, connect, repair};
 use xseg::protocol::Operation;
@@ -51,6 +52,9 @@ impl Drop for SmallDisk {
     }
 }
 
+on_each!(files, rados => a_scribbler_neither_crashes_nor_hangs_a_peer);
+
+/// A full cluster is `rados::full`.
 #[test]
 fn a_full_disk_fails_that_write_alone() {
     let disk_dir = tempfile::tempdir_in(below_target()).unwrap();
@@ -112,7 +116,8 @@ fn a_full_disk_fails_that_write_alone() {
     assert!(node.stop().unwrap().success());
 }
 
-/// An unmounted disk must not turn volumes into zeros.
+/// An unmounted disk must not turn volumes into zeros. (A pool that was made again: the tests of the
+/// tools.)
 #[test]
 fn a_directory_that_is_not_the_one_it_was_is_refused() {
     let node = RealNode::start(&below_target(), |_| ()).unwrap();
@@ -133,12 +138,15 @@ fn a_directory_that_is_not_the_one_it_was_is_refused() {
     );
 }
 
-#[test]
-fn a_scribbler_neither_crashes_nor_hangs_a_peer() {
+fn a_scribbler_neither_crashes_nor_hangs_a_peer(storage: &Storage) {
     let seed = 11;
     println!("seed {seed}");
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    let node = RealNode::start(&below_target(), |params| params.process = None).unwrap();
+    let start = RealNode::start(&below_target(), |params| {
+        params.process = None;
+        storage.place().vary(params);
+    });
+    let node = start.unwrap();
     let roles = ["blockerb", "blockerm", "mapperd", "vlmcd"];
     let pids = roles.map(|role| node.pid_of(role).unwrap());
     node.client().create(name("volume-1"), 1 << 30).unwrap();

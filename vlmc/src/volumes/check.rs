@@ -4,6 +4,7 @@
 //! that they name, and who holds their locks. It takes no lock, so that what changes meanwhile
 //! may be reported and be right a moment later.
 
+use super::blocks::{self, STEP};
 use super::cli::Check;
 use super::names::any;
 use crate::catalogue;
@@ -16,13 +17,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use xseg::Request;
-use xseg::protocol::{MapReply, Operation, flags, mapflags};
-
-/// Bytes of a volume whose map is asked for at once: 1024 blocks of 4 MiB.
-const STEP: u64 = 4 << 30;
-/// Blocks in that.
-const STEP_BLOCKS: usize = 1024;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -193,8 +187,13 @@ impl Checker {
         let mut at = 0;
         while at < size {
             let step = STEP.min(size - at);
-            for segment in self.segments(name, at, step)?.segments {
-                if segment.flags & mapflags::ZERO == 0 {
+            let whole = (name, Hint::default());
+            let segments = blocks::segments(&self.client, whole, at, step).map_err(reason)?;
+            if segments.is_empty() {
+                return Err("it ends too early".into());
+            }
+            for segment in segments {
+                if !blocks::is_zero(&segment) {
                     self.object(name, segment.name, at);
                 }
                 at += segment.size.max(1);
@@ -203,33 +202,11 @@ impl Checker {
         Ok(())
     }
 
-    fn segments(&self, name: Name, offset: u64, size: u64) -> Result<MapReply, String> {
-        let request = Request {
-            offset,
-            size,
-            flags: flags::PEEK,
-            ..Request::new(Operation::MapRead, name)
-        };
-        let mapperd = self.client.ports().mapperd;
-        let reply = self
-            .client
-            .block_on(
-                self.client
-                    .call(mapperd, request, &[], MapReply::len_for(STEP_BLOCKS)),
-            )
-            .map_err(reason)?;
-        let map = MapReply::decode(&reply.bytes).map_err(|e| e.to_string())?;
-        match map.segments.is_empty() {
-            true => Err("it ends too early".into()),
-            false => Ok(map),
-        }
-    }
-
     fn object(&mut self, volume: Name, object: Name, offset: u64) {
         let errno = match self.objects.get(object.as_bytes()) {
             Some(errno) => *errno,
             None => {
-                let errno = self.look_at(object);
+                let errno = blocks::look_at(&self.client, object).err().unwrap_or(0);
                 self.objects.insert(object.to_vec(), errno);
                 errno
             }
@@ -252,15 +229,6 @@ impl Checker {
                 });
             }
         }
-    }
-
-    fn look_at(&self, object: Name) -> i32 {
-        let request = Request::new(Operation::Info, object);
-        let blockerb = self.client.ports().blockerb;
-        let reply = self
-            .client
-            .block_on(self.client.call(blockerb, request, &[], 8));
-        reply.err().unwrap_or(0)
     }
 
     fn devices(&mut self, settings: &Settings) -> Result<(), Failure> {

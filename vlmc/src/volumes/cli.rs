@@ -65,6 +65,8 @@ pub(super) enum Command {
     Export(Export),
     /// Look for what is wrong with volumes
     Check(Check),
+    /// Move everything that older releases left to where new objects are made
+    Migrate(Migrate),
     /// Print completions for a shell
     #[command(hide = true)]
     Completions {
@@ -251,6 +253,27 @@ pub(super) struct Check {
     /// Mend what can be mended without a risk
     #[arg(long)]
     pub(super) repair: bool,
+    #[command(flatten)]
+    pub(super) output: Format,
+}
+
+/// What lies where Pithos and Archipelago 0.3 kept it (blocks and maps by their hash, names that
+/// begin with `archip_`) is moved to where new objects are made, and maps of version 1 become
+/// version 2, without waiting until somebody uses them. Guests and nodes go on meanwhile; it can be
+/// stopped and run again at any time. It needs pithos_migrate = True, which is for when no node of
+/// an older release serves this storage any more.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Everything in this node's storage
+    #[arg(long, required = true)]
+    pub(super) all: bool,
+    /// Only count what would be moved
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Maps of version 0 to upgrade too: lines of a map's name and its size in bytes, as Pithos
+    /// knows them (columns mapfile and size of its table versions)
+    #[arg(long = "v0_sizes", alias = "v0-sizes", value_name = "FILE")]
+    pub(super) v0_sizes: Option<PathBuf>,
     #[command(flatten)]
     pub(super) output: Format,
 }

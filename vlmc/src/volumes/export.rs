@@ -3,9 +3,10 @@
 use super::cli::Export;
 use super::names::{any, shown};
 use super::transfer::{PIECE, bar, failed, is_stream, stretches};
+use super::why;
 use crate::failure::Failure;
 use crate::settings::Settings;
-use client::{BlockStatus, Volume};
+use client::{BlockStatus, Client, Hint, Name, Volume};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -69,9 +70,28 @@ impl Sink {
 }
 
 pub(super) fn export(settings: &Settings, args: &Export) -> Result<(), Failure> {
-    let told = Failure::because(EXPORT_FAILED);
     let client = settings.client()?;
-    let volume = Volume::open(&client, any(&args.name)?, args.old.hint()).map_err(&told)?;
+    let map = (any(&args.name)?, args.old.hint());
+    let was_open = is_open(&client, map);
+    let exported = copy(&client, map, args);
+    if !was_open {
+        // To read is to take the lock, which others may want; that there is none is no failure.
+        let _ = client.close(map.0, map.1);
+    }
+    exported
+}
+
+fn is_open(client: &Client, (name, hint): (Name, Hint)) -> bool {
+    let status = client.status(client.ports().mapperd, name, hint);
+    let status = status
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    status.is_some_and(|status| status["open_here"] == true)
+}
+
+fn copy(client: &Client, map: (Name, Hint), args: &Export) -> Result<(), Failure> {
+    let told = why::because(client, map, EXPORT_FAILED);
+    let volume = Volume::open(client, map.0, map.1).map_err(&told)?;
     let file_failed = failed(EXPORT_FAILED, &args.file);
     let mut sink = Sink::open(&args.file).map_err(&file_failed)?;
     let progress = bar(Some(volume.size())).with_message(shown(&args.name));
@@ -81,7 +101,10 @@ pub(super) fn export(settings: &Settings, args: &Export) -> Result<(), Failure> 
         for BlockStatus { offset, len, hole } in stretches {
             match hole {
                 true => sink.skip(len).map_err(&file_failed)?,
-                false => copy_out(&volume, &mut sink, (offset, len), &told, &file_failed)?,
+                false => {
+                    let told = |range| why::because_of_block(client, map, range, EXPORT_FAILED);
+                    copy_out(&volume, &mut sink, (offset, len), told, &file_failed)?;
+                }
             }
             at = offset + len;
             progress.set_position(at);
@@ -91,18 +114,19 @@ pub(super) fn export(settings: &Settings, args: &Export) -> Result<(), Failure> 
     sink.finish(volume.size()).map_err(&file_failed)
 }
 
-fn copy_out(
+fn copy_out<F: Fn(client::Error) -> Failure>(
     volume: &Volume,
     sink: &mut Sink,
     (offset, len): (u64, u64),
-    told: &impl Fn(client::Error) -> Failure,
+    told: impl Fn((u64, u64)) -> F,
     file_failed: &impl Fn(io::Error) -> Failure,
 ) -> Result<(), Failure> {
     let mut buffer = vec![0; PIECE];
     let mut at = offset;
     while at < offset + len {
         let piece = &mut buffer[..(offset + len - at).min(PIECE as u64) as usize];
-        volume.read_at(piece, at).map_err(told)?;
+        let range = (at, piece.len() as u64);
+        volume.read_at(piece, at).map_err(told(range))?;
         sink.put(piece, at).map_err(file_failed)?;
         at += piece.len() as u64;
     }

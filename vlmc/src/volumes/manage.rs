@@ -2,6 +2,7 @@
 
 use super::cli::{Clone, Create, Lock, Named, Rename, Resize, Snapshot};
 use super::names::{any, bytes_of, existing, new, shown};
+use super::why;
 use crate::failure::{Failure, say};
 use crate::mapped::{self, Presented, Verb};
 use crate::settings::Settings;
@@ -42,17 +43,25 @@ fn make(
     hint: Hint,
 ) -> Result<(), Failure> {
     let size = bytes_of(size_mib.unwrap_or(0))?;
-    let made = settings.client()?.clone_volume(parent, name, size, hint);
-    made.map_err(Failure::because("vlmc creation failed"))
+    let client = settings.client()?;
+    client
+        .clone_volume(parent, name, size, hint)
+        .map_err(why::because(
+            &client,
+            (parent, hint),
+            "vlmc creation failed",
+        ))
 }
 
 pub(super) fn snapshot(settings: &Settings, args: &Snapshot) -> Result<(), Failure> {
     let name = existing(&args.name)?;
     let snapshot = new(&args.snapshot, NameRole::Snapshot)?;
-    settings
-        .client()?
-        .snapshot(name, snapshot, args.old.hint())
-        .map_err(Failure::because("vlmc snapshot failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    client.snapshot(name, snapshot, hint).map_err(why::because(
+        &client,
+        (name, hint),
+        "vlmc snapshot failed",
+    ))?;
     say(format_args!("Snapshot name: {}", shown(&args.snapshot)))
 }
 
@@ -68,10 +77,11 @@ pub(super) fn remove(settings: &Settings, args: &Named) -> Result<(), Failure> {
             "Volume {name} mapped on device {device}"
         )));
     }
-    settings
-        .client()?
-        .remove(any(&args.name)?, args.old.hint())
-        .map_err(Failure::because("vlmc removal failed"))
+    let (client, hint) = (settings.client()?, args.old.hint());
+    let name = any(&args.name)?;
+    client
+        .remove(name, hint)
+        .map_err(why::because(&client, (name, hint), "vlmc removal failed"))
 }
 
 pub(super) fn rename(settings: &Settings, args: &Rename) -> Result<(), Failure> {
@@ -80,10 +90,12 @@ pub(super) fn rename(settings: &Settings, args: &Rename) -> Result<(), Failure> 
     if mapped_on(settings, &args.name)?.is_some() {
         return Err(Failure::new("Cannot rename a mapped resource"));
     }
-    settings
-        .client()?
-        .rename(name, to, args.old.hint())
-        .map_err(Failure::because("vlmc rename failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    client.rename(name, to, hint).map_err(why::because(
+        &client,
+        (name, hint),
+        "vlmc rename failed",
+    ))?;
     say(format_args!(
         "Renamed {} to {}",
         shown(&args.name),
@@ -95,8 +107,9 @@ pub(super) fn resize(settings: &Settings, args: &Resize) -> Result<(), Failure> 
     let name = existing(&args.name)?;
     let size = bytes_of(args.size)?;
     let client = settings.client()?;
-    let failed = Failure::because("vlmc resize failed");
-    let shrinks = size < client.info(name, args.old.hint()).map_err(&failed)?;
+    let hint = args.old.hint();
+    let failed = why::because(&client, (name, hint), "vlmc resize failed");
+    let shrinks = size < client.info(name, hint).map_err(&failed)?;
     let mapped = mapped_on(settings, &args.name)?;
     if shrinks && mapped.is_some() {
         return Err(Failure::new("Cannot shrink a mapped resource"));
@@ -112,19 +125,19 @@ pub(super) fn resize(settings: &Settings, args: &Resize) -> Result<(), Failure> 
 
 pub(super) fn open(settings: &Settings, args: &Named) -> Result<(), Failure> {
     let name = existing(&args.name)?;
-    settings
-        .client()?
-        .open(name, args.old.hint())
-        .map_err(Failure::because("vlmc open failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    client
+        .open(name, hint)
+        .map_err(why::because(&client, (name, hint), "vlmc open failed"))?;
     say("Volume opened")
 }
 
 pub(super) fn close(settings: &Settings, args: &Named) -> Result<(), Failure> {
     let name = existing(&args.name)?;
-    settings
-        .client()?
-        .close(name, args.old.hint())
-        .map_err(Failure::because("vlmc close failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    client
+        .close(name, hint)
+        .map_err(why::because(&client, (name, hint), "vlmc close failed"))?;
     say("Volume closed")
 }
 
@@ -139,9 +152,10 @@ pub(super) fn lock(settings: &Settings, args: &Lock) -> Result<(), Failure> {
 
 pub(super) fn hash(settings: &Settings, args: &Named) -> Result<(), Failure> {
     let name = existing(&args.name)?;
-    let hash = settings
-        .client()?
-        .hash(name, args.old.hint())
-        .map_err(Failure::because("vlmc hash failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    let hash =
+        client
+            .hash(name, hint)
+            .map_err(why::because(&client, (name, hint), "vlmc hash failed"))?;
     say(format_args!("Hash name: {hash}"))
 }

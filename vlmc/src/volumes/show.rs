@@ -2,6 +2,7 @@
 
 use super::cli::{Listed, Lock, Shown};
 use super::names::{any, existing, shown};
+use super::why;
 use crate::catalogue;
 use crate::failure::{Failure, say, say_json};
 use crate::mapped;
@@ -10,10 +11,11 @@ use serde_json::{Value, json};
 
 pub(super) fn info(settings: &Settings, args: &Shown) -> Result<(), Failure> {
     let name = existing(&args.name)?;
-    let size = settings
-        .client()?
-        .info(name, args.old.hint())
-        .map_err(Failure::because("vlmc info failed"))?;
+    let (client, hint) = (settings.client()?, args.old.hint());
+    let size =
+        client
+            .info(name, hint)
+            .map_err(why::because(&client, (name, hint), "vlmc info failed"))?;
     let name = shown(&args.name);
     match args.output.is_json() {
         true => say_json(&json!({ "name": name, "size": size })),
@@ -70,6 +72,9 @@ pub(super) fn holder(lock: &Value) -> String {
     if !addresses.is_empty() {
         text += &format!(", writing from {}", addresses.join(" "));
     }
+    if let Some(more) = lock.get("more_addresses").and_then(Value::as_u64) {
+        text += &format!(" and {more} more");
+    }
     match lock.get("alive").and_then(Value::as_bool) {
         Some(false) => text += ", which is dead",
         _ if lock.get("ours") == Some(&Value::Bool(true)) => text += ", this node",
@@ -116,10 +121,9 @@ const LINES: [(&str, &str); 11] = [
 pub(super) fn status(settings: &Settings, args: &Shown) -> Result<(), Failure> {
     let client = settings.client()?;
     let mapperd = client.ports().mapperd;
-    let failed = Failure::because("vlmc status failed");
-    let report = client
-        .status(mapperd, any(&args.name)?, args.old.hint())
-        .map_err(&failed)?;
+    let (name, hint) = (any(&args.name)?, args.old.hint());
+    let failed = why::because(&client, (name, hint), "vlmc status failed");
+    let report = client.status(mapperd, name, hint).map_err(&failed)?;
     let mut status = parse(&report)?;
     let peer = client
         .status(mapperd, client::Name::EMPTY, Default::default())

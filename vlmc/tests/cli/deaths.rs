@@ -1,13 +1,21 @@
 //! A dead peer is an event, not an outage; so is a dead supervisor.
 
-use crate::lab::{Lab, Said};
+use crate::lab::{Said, Storage, kill};
+use std::fs;
 use std::process::Stdio;
+
+on_each! {
+    files, rados =>
+        every_role_may_die_under_load_and_nothing_is_lost,
+        a_crashed_supervisor_is_replaced_and_the_peers_live_on,
+        peers_without_a_supervisor_can_be_stopped,
+        a_volume_of_a_node_that_died_goes_on_at_another_of_this_host,
+}
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 
-#[test]
-fn every_role_may_die_under_load_and_nothing_is_lost() {
-    let lab = Lab::started(false);
+fn every_role_may_die_under_load_and_nothing_is_lost(storage: &Storage) {
+    let lab = storage.started(false);
     lab.vlmc("create volume -s 64").says("");
     let words = "--volume volume -ts 64m --pattern rand --iodepth 16 --seed 11 --verify full";
     let mut command = lab.command("archip-bench");
@@ -38,9 +46,8 @@ fn every_role_may_die_under_load_and_nothing_is_lost() {
     assert_eq!(said.out.matches("restarted once").count(), 4, "{said:?}");
 }
 
-#[test]
-fn a_crashed_supervisor_is_replaced_and_the_peers_live_on() {
-    let lab = Lab::started(false);
+fn a_crashed_supervisor_is_replaced_and_the_peers_live_on(storage: &Storage) {
+    let lab = storage.started(false);
     lab.vlmc("create volume -s 8").says("");
     let before = ROLES.map(|role| lab.pid(role));
     lab.kill_supervisor();
@@ -61,9 +68,8 @@ fn a_crashed_supervisor_is_replaced_and_the_peers_live_on() {
         .says("Volume volume: size: 8388608\n");
 }
 
-#[test]
-fn peers_without_a_supervisor_can_be_stopped() {
-    let lab = Lab::started(true);
+fn peers_without_a_supervisor_can_be_stopped(storage: &Storage) {
+    let lab = storage.started(true);
     lab.kill_supervisor();
     let said = lab.archipelago("stop");
     assert_eq!(
@@ -74,4 +80,38 @@ fn peers_without_a_supervisor_can_be_stopped() {
     assert_eq!(lab.archipelago("status").status, 3);
     assert!(!lab.run_dir().join("archipelago.sock").exists());
     assert_eq!(lab.archipelago("start").status, 0);
+}
+
+/// The whole node is gone, and with it whoever would start it again.
+fn a_volume_of_a_node_that_died_goes_on_at_another_of_this_host(storage: &Storage) {
+    let old = storage.started(true);
+    let new = storage.beside(&old);
+    old.vlmc("create volume -s 8").says("");
+    fs::write(old.path("image"), vec![7; 8 << 20]).unwrap();
+    old.vlmc("import image volume --existing").says("");
+    old.vlmc("open volume").says("Volume opened\n");
+    new.vlmc("open volume")
+        .fails("vlmc open failed: opening of \"volume\": ");
+    new.vlmc("check volume")
+        .says("1 volumes and 2 objects checked, 0 findings\n");
+    let process = old.pid("vlmcd");
+    old.kill_supervisor();
+    kill(process);
+    let shown = new.vlmc("lock --show volume").out;
+    assert!(shown.contains(&format!(", process {process}")), "{shown}");
+    assert!(shown.ends_with(", which is dead\n"), "{shown}");
+    let said = new.vlmc("check volume");
+    let finding = format!(
+        "volume: its lock is held by {}",
+        &shown["Volume volume: lock: ".len()..]
+    );
+    assert!(said.out.starts_with(&finding), "{said:?}");
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (255, "1 findings are not repaired\n")
+    );
+    new.vlmc("open volume").says("Volume opened\n");
+    assert!(new.vlmc("lock --show volume").out.ends_with("this node\n"));
+    new.vlmc("export volume out").says("");
+    assert!(fs::read(new.path("out")).unwrap() == vec![7; 8 << 20]);
 }

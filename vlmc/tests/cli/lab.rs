@@ -1,18 +1,82 @@
-//! A node in a folder of its own, and the tools to work on it. Dropping it ends the node and
-//! whatever is left of it.
+//! A node in a folder of its own, over files there or over pools of a cluster, and the tools to work
+//! on it. Dropping it ends the node and whatever is left of it.
 
-use config::{NodeConfig, SampleParams};
+use config::{NodeConfig, SampleParams, SampleRados};
 use nix::sys::signal::Signal;
 use node::supervisor::control::{Request, ask};
 use node::supervisor::pids::{self, Pidfd};
 use node::supervisor::{control_socket, pid_file, segment_socket};
+use rados_lab::Pools;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 pub(crate) struct Lab {
     dir: TempDir,
     pub(crate) config: NodeConfig,
+    storage: Storage,
+}
+
+/// Where the objects of nodes are. Files are in each node's own folder; pools are those of all nodes
+/// that are made of one storage.
+#[derive(Clone)]
+pub(crate) struct Storage(Option<Arc<Pools>>);
+
+impl Storage {
+    pub(crate) fn over_files() -> Storage {
+        Storage(None)
+    }
+
+    /// `None`, with a line that says so, without a cluster's packages.
+    #[cfg(feature = "rados")]
+    pub(crate) fn over_rados(test: &str) -> Option<Storage> {
+        rados_lab::borrow(test).map(|pools| Storage(Some(Arc::new(pools))))
+    }
+
+    pub(crate) fn is_rados(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Nodes that are made from now on find nothing; none serves.
+    pub(crate) fn empty(&self) {
+        if let Some(pools) = &self.0 {
+            pools.empty().unwrap();
+        }
+    }
+
+    /// The pools, for what only they have.
+    #[cfg(feature = "rados")]
+    pub(crate) fn pools(&self) -> &Pools {
+        self.0.as_ref().expect("a storage of pools")
+    }
+
+    /// A node that is not started: all roles in one process, or each in its own.
+    pub(crate) fn lab(&self, shared: bool) -> Lab {
+        Lab::make(self, shared, config::Endpoint::Auto)
+    }
+
+    /// The same, and started.
+    pub(crate) fn started(&self, shared: bool) -> Lab {
+        let lab = self.lab(shared);
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
+    /// Another started node of this host, over the objects of `first`.
+    pub(crate) fn beside(&self, first: &Lab) -> Lab {
+        match &self.0 {
+            Some(_) => self.started(true),
+            None => Lab::beside(first),
+        }
+    }
+
+    /// A started node that presents volumes so.
+    pub(crate) fn with_endpoint(&self, endpoint: config::Endpoint) -> Lab {
+        let lab = Lab::make(self, true, endpoint);
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
 }
 
 /// What a tool said.
@@ -70,16 +134,9 @@ fn tool(name: &str) -> PathBuf {
 }
 
 impl Lab {
-    /// All roles in one process, or each in its own.
+    /// Over files; all roles in one process, or each in its own.
     pub(crate) fn new(shared: bool) -> Lab {
-        Lab::make(shared, config::Endpoint::Auto)
-    }
-
-    /// A started node that presents volumes so.
-    pub(crate) fn with_endpoint(endpoint: config::Endpoint) -> Lab {
-        let lab = Lab::make(true, endpoint);
-        assert_eq!(lab.archipelago("start").status, 0);
-        lab
+        Storage::over_files().lab(shared)
     }
 
     /// Whether a program that not every build has is beside the tools.
@@ -89,19 +146,25 @@ impl Lab {
             .exists()
     }
 
-    fn make(shared: bool, endpoint: config::Endpoint) -> Lab {
+    fn make(storage: &Storage, shared: bool, endpoint: config::Endpoint) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         let params = SampleParams {
             process: shared.then(|| "node".into()),
             // Temporary folders may lie on a filesystem without O_DIRECT.
             direct: false,
             endpoint,
+            rados: storage.0.as_deref().map(sample),
             ..SampleParams::new(dir.path())
         };
         let config = NodeConfig::load(&params.write().unwrap()).unwrap();
         tool("archip-node");
         tool("archip-filed");
-        Lab { dir, config }
+        let storage = storage.clone();
+        Lab {
+            dir,
+            config,
+            storage,
+        }
     }
 
     /// Another node of this host over the storage of `first`, which has been made already.
@@ -118,27 +181,94 @@ impl Lab {
     /// A node whose configuration has these lines more: `[section]` and what is to stand in it.
     pub(crate) fn with_lines(lines: &[(&str, &str)]) -> Lab {
         let mut lab = Lab::new(true);
-        let mut text = std::fs::read_to_string(&lab.config.file).unwrap();
+        lab.add_lines(lines);
+        assert_eq!(lab.archipelago("start").status, 0);
+        lab
+    }
+
+    /// Adds such lines to the configuration; a node that runs does not know of them.
+    pub(crate) fn add_lines(&mut self, lines: &[(&str, &str)]) {
+        let mut text = std::fs::read_to_string(&self.config.file).unwrap();
         for (section, line) in lines {
             let head = format!("[{section}]\n");
             assert!(text.contains(&head), "{section}");
             text = text.replace(&head, &format!("{head}{line}\n"));
         }
-        std::fs::write(&lab.config.file, text).unwrap();
-        lab.config = NodeConfig::load(&lab.config.file).unwrap();
-        assert_eq!(lab.archipelago("start").status, 0);
-        lab
+        self.configure(&text);
+    }
+
+    fn configure(&mut self, text: &str) {
+        std::fs::write(&self.config.file, text).unwrap();
+        self.config = NodeConfig::load(&self.config.file).unwrap();
+    }
+
+    /// Gives the node, which does not run yet, and its folders to another user.
+    pub(crate) fn run_as(&mut self, user: &str) {
+        let account = nix::unistd::User::from_name(user).unwrap().unwrap();
+        let group = nix::unistd::Group::from_gid(account.gid).unwrap().unwrap();
+        let text = std::fs::read_to_string(&self.config.file).unwrap();
+        let ours = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key));
+            line.unwrap().to_owned()
+        };
+        let text = text
+            .replace(&ours("USER = "), &format!("USER = {user}"))
+            .replace(&ours("GROUP = "), &format!("GROUP = {}", group.name));
+        self.configure(&text);
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.dir.path(), all).unwrap();
+        for dir in ["blocks", "maps", "locks", "run", "log"] {
+            let path = self.path(dir);
+            nix::unistd::chown(&path, Some(account.uid), Some(account.gid)).unwrap();
+        }
     }
 
     /// The same, and started.
     pub(crate) fn started(shared: bool) -> Lab {
-        let lab = Lab::new(shared);
-        assert_eq!(lab.archipelago("start").status, 0);
-        lab
+        Storage::over_files().started(shared)
+    }
+
+    /// Makes `bytes` the content of an object behind the node's back; `part` is `blocks` or `maps`.
+    /// Pithos kept those that are named by a hash below the first six digits of it.
+    pub(crate) fn put_pithos(&self, part: &str, object: &str, bytes: &[u8]) {
+        if let Some(pools) = &self.storage.0 {
+            let pool = pools.of(part);
+            return pools.outsider().put(pool, object, bytes).unwrap();
+        }
+        let dirs = [&object[..2], &object[2..4], &object[4..6]];
+        let dir = dirs
+            .iter()
+            .fold(self.path(part), |path, dir| path.join(dir));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(object), bytes).unwrap();
+    }
+
+    /// Removes the one object of data whose name begins so, behind the node's back; its name.
+    pub(crate) fn lose_block(&self, start: &str) -> String {
+        if let Some(pools) = &self.storage.0 {
+            let facts = pools.outsider().facts(&pools.blocks).unwrap();
+            let mut names = facts.into_keys();
+            let name = names
+                .find(|name| name.starts_with(start))
+                .expect("an object");
+            pools.outsider().remove(&pools.blocks, &name).unwrap();
+            return name;
+        }
+        let object = find(&self.path("blocks"), start);
+        std::fs::remove_file(&object).unwrap();
+        object.file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// What all roles have logged.
+    pub(crate) fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.path("log")).unwrap();
+        files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect()
     }
 
     pub(crate) fn run_dir(&self) -> PathBuf {
@@ -211,6 +341,29 @@ impl Lab {
                 .expect("no supervisor"),
         );
     }
+}
+
+fn sample(pools: &Pools) -> SampleRados {
+    SampleRados {
+        ceph_conf: pools.lab().user_conf(),
+        cephx_id: rados_lab::USER.into(),
+        blocks: pools.blocks.clone(),
+        maps: pools.maps.clone(),
+    }
+}
+
+fn find(dir: &Path, start: &str) -> PathBuf {
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                dirs.push(entry.path());
+            } else if entry.file_name().to_str().unwrap().starts_with(start) {
+                return entry.path();
+            }
+        }
+    }
+    panic!("no file begins with {start}");
 }
 
 /// Kills a process, and returns when it is dead.

@@ -1,7 +1,7 @@
 //! Mapped volumes, with an endpoint that this test plays: it keeps an entry of the registry and
 //! answers at its control socket.
 
-use crate::lab::{self, Lab};
+use crate::lab::{self, Lab, Storage};
 use node::supervisor::pids;
 use serde_json::json;
 use std::fs;
@@ -9,6 +9,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
+
+on_each! {
+    files, rados =>
+        a_real_device_goes_on_through_a_restart_and_a_crash,
+}
 
 const DEVICE: &str = "nbd+unix:///volume?socket=/run/nbd";
 
@@ -128,9 +133,8 @@ fn can_loop(lab: &Lab) -> bool {
         && lab.has("archip-fuse")
 }
 
-#[test]
-fn a_real_device_goes_on_through_a_restart_and_a_crash() {
-    let lab = Lab::with_endpoint(config::Endpoint::Fuse);
+fn a_real_device_goes_on_through_a_restart_and_a_crash(storage: &Storage) {
+    let lab = storage.with_endpoint(config::Endpoint::Fuse);
     if !can_loop(&lab) {
         eprintln!("skipped: this needs root, /dev/fuse, loop devices and archip-fuse");
         return;

@@ -1,6 +1,6 @@
 //! archipelago: what it prints, and how it exits.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Storage};
 use std::fs;
 
 fn lines(verb: &str, roles: [&str; 4]) -> String {
@@ -24,10 +24,9 @@ fn statuses(state: impl Fn(&str) -> &'static str) -> String {
 
 const NONE_MAPPED: &str = "No volumes mapped\n\n";
 
-#[test]
-fn a_node_starts_and_stops_in_the_originals_words() {
+fn a_node_starts_and_stops_in_the_originals_words(storage: &Storage) {
     for shared in [true, false] {
-        let lab = Lab::new(shared);
+        let lab = storage.lab(shared);
         let down = statuses(|_| "not running");
         lab.archipelago("status").is(3, &down, NONE_MAPPED);
         let started = banner("Starting archipelago") + &lines("Starting", ORDER);
@@ -47,6 +46,13 @@ fn a_node_starts_and_stops_in_the_originals_words() {
         lab.archipelago("stop")
             .says(&(banner("Stoping archipelago") + &idle));
     }
+}
+
+on_each! {
+    files, rados =>
+        a_node_starts_and_stops_in_the_originals_words,
+        roles_of_a_shared_process_go_together,
+        a_listing_without_a_node_leaves_nothing,
 }
 
 #[test]
@@ -75,9 +81,8 @@ fn roles_stop_and_start_alone() {
     }
 }
 
-#[test]
-fn roles_of_a_shared_process_go_together() {
-    let lab = Lab::started(true);
+fn roles_of_a_shared_process_go_together(storage: &Storage) {
+    let lab = storage.started(true);
     let pid = lab.pid("vlmcd");
     assert!(ORDER.iter().all(|role| lab.pid(role) == pid));
     lab.archipelago("stop mapperd")
@@ -132,7 +137,7 @@ fn a_bad_configuration_is_said_in_a_sentence() {
     fs::remove_file(&lab.config.file).unwrap();
 }
 
-/// What a node had served was remembered in RUN_DIR, which a reboot empties on a real host: a disk
+/// (Of pools: `rados`.) What a node had served was remembered in RUN_DIR, which a reboot empties on a real host: a disk
 /// that was not mounted then became a new, empty directory, and volumes became zeros.
 #[test]
 fn an_unmounted_disk_is_refused_after_a_reboot() {
@@ -185,9 +190,8 @@ fn an_unmounted_disk_is_refused_after_a_reboot() {
 
 /// Root lists the volumes of a node that runs as somebody else: a file that it left would be
 /// root's, and keep the node from starting.
-#[test]
-fn a_listing_without_a_node_leaves_nothing() {
-    let lab = Lab::new(true);
+fn a_listing_without_a_node_leaves_nothing(storage: &Storage) {
+    let lab = storage.lab(true);
     let files = || -> Vec<_> {
         ["run", "blocks", "maps", "locks", "log"]
             .iter()

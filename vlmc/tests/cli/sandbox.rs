@@ -1,17 +1,34 @@
 //! `SANDBOX = True`: real peers are confined, and do everything as before.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Storage};
+use crate::old_tree::{OldTree, old_path};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ROLES: [&str; 4] = ["blockerb", "blockerm", "mapperd", "vlmcd"];
 
-fn sandboxed(shared: bool) -> Lab {
-    let lab = Lab::new(shared);
-    let text = fs::read_to_string(&lab.config.file).unwrap();
-    let text = text.replace("[XSEG]", "SANDBOX = True\n\n[XSEG]");
-    fs::write(&lab.config.file, text).unwrap();
+on_each! {
+    files, rados =>
+        confined_peers_do_everything_and_survive_everything,
+        a_confined_peer_makes_no_file_outside,
+}
+
+/// What it must still know after a reboot is elsewhere, as on a real host.
+fn sandboxed(storage: &Storage, shared: bool) -> Lab {
+    let mut lab = storage.lab(shared);
+    lab.add_lines(&[
+        ("ARCHIPELAGO", "SANDBOX = True"),
+        ("ARCHIPELAGO", "STATE_DIR = state"),
+    ]);
+    if !storage.is_rados() {
+        lab.add_lines(&[
+            ("blockerb", "pithos_migrate = True"),
+            ("blockerm", "pithos_migrate = True"),
+        ]);
+    }
     assert_eq!(lab.archipelago("start").status, 0);
     lab
 }
@@ -34,17 +51,10 @@ fn layers(pid: i32) -> Vec<(String, String)> {
         .collect()
 }
 
-fn logs(lab: &Lab) -> String {
-    let files = fs::read_dir(lab.path("log")).unwrap();
-    files
-        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect()
-}
-
 /// Nothing was refused that a peer asked for, and nothing was missing.
 #[track_caller]
 fn assert_unhindered(lab: &Lab) {
-    let logs = logs(lab);
+    let logs = lab.logs();
     let told: Vec<&str> = logs.lines().filter(|l| l.contains("SANDBOX")).collect();
     assert!(told.is_empty(), "{told:?}");
 }
@@ -80,22 +90,42 @@ fn main_job(lab: &Lab) {
     lab.vlmc("remove another").says("");
 }
 
+/// What release 0.3 left moves.
+fn migrate(lab: &Lab) {
+    OldTree(lab).volume("of-zero-three", old_path, b"old");
+    let moved = lab.vlmc("migrate --all");
+    assert!(
+        moved.out.contains("mapperd: 1 maps upgraded\n"),
+        "{moved:?}"
+    );
+    assert_eq!(moved.status, 0, "{moved:?}");
+}
+
 fn info_is_right(lab: &Lab) {
     lab.vlmc("info volume")
         .says("Volume volume: size: 67108864\n");
 }
 
-#[test]
-fn confined_peers_do_everything_and_survive_everything() {
+/// Where librados is in a process its files are confined, but not its system calls (decision 0013).
+fn layers_of(storage: &Storage, shared: bool, role: &str) -> (String, String) {
+    let librados = storage.is_rados() && (shared || role.starts_with("blocker"));
+    ("1".to_owned(), if librados { "0" } else { "2" }.to_owned())
+}
+
+fn confined_peers_do_everything_and_survive_everything(storage: &Storage) {
     for shared in [true, false] {
-        let lab = sandboxed(shared);
+        storage.empty();
+        let lab = sandboxed(storage, shared);
         for role in ROLES {
             let layers = layers(lab.pid(role));
-            let confined = ("1".to_owned(), "2".to_owned());
+            let confined = layers_of(storage, shared, role);
             assert!(layers.iter().all(|layer| *layer == confined), "{layers:?}");
             assert!(layers.len() > 1, "the log's thread is one of them");
         }
         main_job(&lab);
+        if !storage.is_rados() {
+            migrate(&lab);
+        }
 
         // A rotated log is opened anew.
         let log = lab
@@ -106,8 +136,7 @@ fn confined_peers_do_everything_and_survive_everything() {
             .clone()
             .unwrap();
         fs::rename(&log, log.with_extension("1")).unwrap();
-        let pid = nix::unistd::Pid::from_raw(lab.pid("blockerb"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+        kill(Pid::from_raw(lab.pid("blockerb")), Signal::SIGUSR1).unwrap();
         await_file(&log);
 
         assert_eq!(lab.archipelago("stop -f").status, 0);
@@ -127,6 +156,68 @@ fn confined_peers_do_everything_and_survive_everything() {
         assert_eq!(left, [false; 4]);
         assert_unhindered(&lab);
     }
+}
+
+/// How often the thread of a process that obeys signals has gone to sleep; `None`: it has no name
+/// yet, is awake, or waits for a disk.
+fn naps_of_the_log_thread(pid: i32) -> Option<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // Some threads come and go.
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let mut logs = status.filter(|text| text.starts_with("Name:\tlog\n"));
+    let log = logs.next()?;
+    let field = |name| log.lines().find_map(|line| line.strip_prefix(name));
+    let asleep = field("State:").is_some_and(|state| state.trim().starts_with('S'));
+    let naps = field("voluntary_ctxt_switches:").expect("a count");
+    asleep.then(|| naps.trim().parse().unwrap())
+}
+
+/// Waits until it sleeps, and has done so more often than `before`.
+fn await_nap(pid: i32, before: Option<u64>) -> Option<u64> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let naps = naps_of_the_log_thread(pid);
+        if naps > before {
+            return naps;
+        }
+        assert!(Instant::now() < patience, "it does not obey");
+        std::thread::yield_now();
+    }
+}
+
+/// Has a node's blocker open its log anew where a link leads out of its directories, and then where
+/// it is its own. Whether the file outside came to be.
+fn makes_a_file_outside(lab: &Lab) -> bool {
+    let role = lab.config.role("blockerb").unwrap();
+    let (log, outside) = (role.logfile.clone().unwrap(), lab.path("outside"));
+    let pid = lab.pid("blockerb");
+    let open_anew = || kill(Pid::from_raw(pid), Signal::SIGUSR1).unwrap();
+    fs::rename(&log, log.with_extension("1")).unwrap();
+    std::os::unix::fs::symlink(&outside, &log).unwrap();
+    let naps = await_nap(pid, None);
+    open_anew();
+    await_nap(pid, naps);
+    fs::remove_file(&log).unwrap();
+    open_anew();
+    await_file(&log);
+    outside.exists()
+}
+
+/// A peer over RADOS as well, where Landlock is the only layer.
+fn a_confined_peer_makes_no_file_outside(storage: &Storage) {
+    let lab = sandboxed(storage, true);
+    assert!(!makes_a_file_outside(&lab));
+    info_of_nothing(&lab);
+    drop(lab);
+    assert!(
+        makes_a_file_outside(&storage.started(true)),
+        "unconfined it may"
+    );
+}
+
+/// It serves.
+fn info_of_nothing(lab: &Lab) {
+    lab.vlmc("info nothing").fails("vlmc info failed");
 }
 
 #[test]

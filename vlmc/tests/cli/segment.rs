@@ -1,8 +1,14 @@
 //! xseg and archip-bench.
 
-use crate::lab::{Lab, Said};
+use crate::lab::{Lab, Said, Storage};
 use std::io::Write;
 use std::process::Stdio;
+
+on_each! {
+    files, rados =>
+        requests_go_to_a_port,
+        a_bench_finds_what_another_wrote_and_nothing_else,
+}
 
 const SPEC: &str = "posix:other:64:128:64";
 
@@ -42,9 +48,8 @@ fn a_segment_is_made_joined_and_destroyed_without_a_node() {
     );
 }
 
-#[test]
-fn requests_go_to_a_port() {
-    let lab = Lab::started(true);
+fn requests_go_to_a_port(storage: &Storage) {
+    let lab = storage.started(true);
     let mut command = lab.command("xseg");
     let words = "posix:archipelago: :1 write an-object 0 wait 1 read an-object 2 3 \
                  info an-object wait 2";
@@ -112,9 +117,8 @@ fn the_tool_serves_itself() {
     xseg("verify").is(0, "", "Nothing is wrong.\n");
 }
 
-#[test]
-fn a_bench_finds_what_another_wrote_and_nothing_else() {
-    let lab = Lab::started(true);
+fn a_bench_finds_what_another_wrote_and_nothing_else(storage: &Storage) {
+    let lab = storage.started(true);
     let bench = |words: &str| lab.run("archip-bench", words);
     let right = |said: Said| {
         assert!(

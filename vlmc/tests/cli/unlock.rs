@@ -1,6 +1,6 @@
 //! `vlmc unlock -f`: when it has returned, nothing that the old holder wrote lands any more.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Storage};
 use client::{Client, Hint, Name, Volume};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -8,6 +8,10 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+// The others are about lock files. A lock in a pool cuts its holder off by itself: `rados`, and the
+// system tests `rados::breaking`.
+on_each!(files, rados => a_node_may_break_its_own_lock);
 
 const SIZE: usize = 1 << 20;
 /// What the old holder writes, and what the new one does.
@@ -114,9 +118,8 @@ fn a_hung_node_of_this_host_is_ended() {
 }
 
 /// A node that breaks its own lock has lost the volume like any other.
-#[test]
-fn a_node_may_break_its_own_lock() {
-    let lab = Lab::started(true);
+fn a_node_may_break_its_own_lock(storage: &Storage) {
+    let lab = storage.started(true);
     lab.vlmc("create volume -s 1").says("");
     let client = lab.client();
     let volume = open(&client);

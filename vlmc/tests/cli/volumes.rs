@@ -1,10 +1,24 @@
 //! vlmc: what it prints, how it exits, and what is in the volumes afterwards.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Storage};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
+
+on_each! {
+    files, rados =>
+        the_life_of_a_volume,
+        files_go_in_and_come_out_without_their_holes,
+        pipes_go_in_and_come_out,
+        a_missing_object_is_found,
+}
+on_each! {
+    files, rados =>
+        a_map_of_pithos_is_cloned_at_once,
+        a_missing_block_of_pithos_cannot_be_read,
+}
 
 #[test]
 fn names_are_checked_before_anything_is_sent() {
@@ -54,9 +68,8 @@ fn names_are_checked_before_anything_is_sent() {
     }
 }
 
-#[test]
-fn the_life_of_a_volume() {
-    let lab = Lab::started(true);
+fn the_life_of_a_volume(storage: &Storage) {
+    let lab = storage.started(true);
     let vlmc = |words| lab.vlmc(words);
     vlmc("create volume -s 8").says("");
     vlmc("create volume -s 8").fails("vlmc creation failed");
@@ -128,9 +141,8 @@ fn sample(lab: &Lab) -> (std::path::PathBuf, Vec<u8>) {
     (path, bytes)
 }
 
-#[test]
-fn files_go_in_and_come_out_without_their_holes() {
-    let lab = Lab::started(true);
+fn files_go_in_and_come_out_without_their_holes(storage: &Storage) {
+    let lab = storage.started(true);
     let (path, mut bytes) = sample(&lab);
     lab.vlmc(&format!("import {} imported", path.display()))
         .says("");
@@ -157,9 +169,8 @@ fn files_go_in_and_come_out_without_their_holes() {
         .fails("vlmc import failed: the file is larger");
 }
 
-#[test]
-fn pipes_go_in_and_come_out() {
-    let lab = Lab::started(true);
+fn pipes_go_in_and_come_out(storage: &Storage) {
+    let lab = storage.started(true);
     let bytes: Vec<u8> = (0..2_500_001u32).flat_map(|i| i.to_le_bytes()).collect();
     let run = |words: &[&str]| {
         let mut command = lab.command("vlmc");
@@ -188,20 +199,17 @@ fn pipes_go_in_and_come_out() {
     lab.vlmc("list").says("streamed\n");
 }
 
-#[test]
-fn a_missing_object_is_found() {
-    let lab = Lab::started(true);
+fn a_missing_object_is_found(storage: &Storage) {
+    let lab = storage.started(true);
     let (path, _) = sample(&lab);
     lab.vlmc(&format!("import {} imported", path.display()))
         .says("");
     lab.vlmc("check imported")
         .says("1 volumes and 2 objects checked, 0 findings\n");
-    let object = find(&lab.path("blocks"), "imported_");
-    fs::remove_file(&object).unwrap();
+    let name = lab.lose_block("imported_");
     // The blocker keeps files open, and does not miss one that it has.
     assert_eq!(lab.archipelago("restart").status, 0);
     let said = lab.vlmc("check");
-    let name = object.file_name().unwrap().to_str().unwrap();
     assert!(
         said.out
             .starts_with(&format!("imported: object {name} at ")),
@@ -217,16 +225,94 @@ fn a_missing_object_is_found() {
     );
 }
 
-fn find(dir: &std::path::Path, start: &str) -> std::path::PathBuf {
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
-                dirs.push(entry.path());
-            } else if entry.file_name().to_str().unwrap().starts_with(start) {
-                return entry.path();
-            }
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What Pithos stores of a file: each block by its hash, and the hashes as a map. The map's name,
+/// the blocks' names, and the file's size.
+fn store_as_pithos(lab: &Lab, content: &[u8]) -> (String, Vec<String>, u64) {
+    let (mut map, mut blocks) = (Vec::new(), Vec::new());
+    for block in content.chunks(4 << 20) {
+        let end = block
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1);
+        let (stripped, hash) = (&block[..end], sha256(&block[..end]));
+        map.extend(hash);
+        blocks.push(hex(&hash));
+        if !stripped.is_empty() {
+            lab.put_pithos("blocks", &hex(&hash), stripped);
         }
     }
-    panic!("no file begins with {start}");
+    let name = hex(&sha256(&map));
+    lab.put_pithos("maps", &name, &map);
+    (name, blocks, content.len() as u64)
+}
+
+/// 9 MiB and a bit, with a block of zeros.
+fn an_image() -> Vec<u8> {
+    let mut image: Vec<u8> = (0..2_400_000u32).flat_map(u32::to_le_bytes).collect();
+    image[4 << 20..8 << 20].fill(0);
+    image
+}
+
+/// `vlmc create --snap OLDMAP -v0 --v0_size N`, as Cyclades does for an image of Pithos.
+fn a_map_of_pithos_is_cloned_at_once(storage: &Storage) {
+    let lab = storage.started(true);
+    let image = an_image();
+    let (map, _, size) = store_as_pithos(&lab, &image);
+    lab.vlmc(&format!("info {map}")).fails("vlmc info failed");
+    lab.vlmc(&format!("info {map} -v0 --v0_size {size}"))
+        .says(&format!("Volume {map}: size: {size}\n"));
+    lab.vlmc(&format!("create cloned --snap {map} -v0 --v0_size {size}"))
+        .says("");
+    lab.vlmc("info cloned")
+        .says(&format!("Volume cloned: size: {size}\n"));
+    lab.vlmc("export cloned out").says("");
+    assert!(fs::read(lab.path("out")).unwrap() == image);
+    // The clone has its own blocks from the first write on; the image stays what it was.
+    fs::write(lab.path("changed"), vec![7; 5 << 20]).unwrap();
+    lab.vlmc("import changed cloned --existing").says("");
+    lab.vlmc(&format!("create another --snap {map} -v0 --v0_size {size}"))
+        .says("");
+    lab.vlmc("export another out").says("");
+    assert!(fs::read(lab.path("out")).unwrap() == image);
+    lab.vlmc("check cloned")
+        .says("1 volumes and 3 objects checked, 0 findings\n");
+    // A snapshot that is hashed is the same map under the same block names.
+    lab.vlmc("snapshot another frozen")
+        .says("Snapshot name: frozen\n");
+    let hashed = lab.vlmc("hash frozen");
+    assert!(hashed.out.starts_with("Hash name: "), "{hashed:?}");
+    // A size that its hashes cannot have.
+    lab.vlmc(&format!(
+        "create wrong-size --snap {map} -v0 --v0_size {}",
+        16 << 20
+    ))
+    .fails("vlmc creation failed");
+    lab.vlmc("info wrong-size").fails("vlmc info failed");
+}
+
+/// Of Archipelago's own objects a missing one reads as zeros; of Pithos' it is lost data.
+fn a_missing_block_of_pithos_cannot_be_read(storage: &Storage) {
+    let lab = storage.started(true);
+    let (map, blocks, size) = store_as_pithos(&lab, &an_image());
+    lab.vlmc(&format!("create cloned --snap {map} -v0 --v0_size {size}"))
+        .says("");
+    lab.lose_block(&blocks[2]);
+    lab.vlmc("export cloned out")
+        .fails("vlmc export failed: read of volume \"cloned\" at 8388608: I/O error");
+    let said = lab.vlmc("check cloned");
+    let finding = format!(
+        "cloned: object {} at 8388608 is missing; reading it fails\n",
+        blocks[2]
+    );
+    assert!(said.out.starts_with(&finding), "{said:?}");
+    let logs = lab.logs();
+    assert!(logs.contains(&blocks[2]), "{logs}");
 }

@@ -19,9 +19,28 @@ pub(super) const STORIES: &[fn(&mut Subject)] = &[
     delete_removes_once,
     hash_names_content,
     list_is_complete,
+    what_was_made_here_need_not_move,
     impossible_ranges_are_refused,
     many_at_once,
 ];
+
+fn what_was_made_here_need_not_move(s: &mut Subject) {
+    let hash = "0123456789abcdef".repeat(4);
+    for object in ["archip_volume", &hash, "volume"] {
+        s.write(&name(object), 0, &pattern(9, 512)).unwrap();
+    }
+    let look = Op::Migrate {
+        cursor: 0,
+        max: 1000,
+        look: true,
+    };
+    let Detail::Moved(moved) = s.ask(look).unwrap().detail else {
+        panic!("MIGRATE says what has moved");
+    };
+    let none = (moved.moved, moved.directories, moved.left.len());
+    assert_eq!((none, moved.next), ((0, 0, 0), None));
+    assert_eq!(s.read(&name(&hash), 0, 512).unwrap(), pattern(9, 512));
+}
 
 fn missing_objects(s: &mut Subject) {
     let gone = name("missing-object");

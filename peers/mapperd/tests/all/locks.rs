@@ -267,6 +267,32 @@ fn a_lost_volume_serves_nothing_until_it_is_opened() {
     rig.write("volume", BLOCK, b"x").unwrap();
 }
 
+/// The lock of a map that never changes was broken, by a node of the same host that found its holder
+/// dead: whoever read it there heard an error.
+#[test]
+fn a_read_only_map_is_read_though_its_lock_was_broken() {
+    let mut rig = Rig::new();
+    rig.create("volume", BLOCK).unwrap();
+    rig.write("volume", 0, b"content").unwrap();
+    rig.snapshot("volume", "snapshot").unwrap();
+    for died in [false, true] {
+        let (lease, _) = rig.map(Operation::MapRead, "snapshot", 0, 1).unwrap();
+        assert!(lease.lease != 0 && rig.is_locked("snapshot"));
+        let mut stranger = Stranger::new(&rig);
+        assert!(stranger.release("snapshot", true) && stranger.acquire("snapshot"));
+        if died {
+            rig.kill_mapper();
+            rig.start_mapper();
+        }
+        // Half a lease without a look at the lock: it is looked at now.
+        rig.pass(20 * SECOND);
+        let (lease, _) = rig.map(Operation::MapRead, "snapshot", 0, 1).unwrap();
+        assert_eq!(lease.lease, 0, "it is not ours");
+        assert_eq!(rig.read("snapshot", 0, 7).unwrap(), b"content");
+        assert!(stranger.release("snapshot", false), "it still is theirs");
+    }
+}
+
 #[test]
 fn a_flush_notices_a_broken_lock_even_with_nothing_to_sync() {
     let mut rig = Rig::new();

@@ -95,6 +95,31 @@ fn a_map_of_the_old_layout_that_another_node_holds_is_read_in_place() {
     assert!(!rig.is_locked("legacy1"));
 }
 
+/// A node died while it moved a volume to the new layout; another took the volume over and finished
+/// that, but for the old name's lock, which the first one's blocker still held: for ever.
+#[test]
+fn the_old_names_lock_is_given_back_when_the_volume_is_anothers() {
+    let mut rig = Rig::new();
+    put_v1(&mut rig, "archip_legacy1");
+    let acquire = Request {
+        flags: flags::NOSYNC,
+        ..Request::new(Operation::Acquire, name("archip_legacy1"))
+    };
+    rig.storage_call(BLOCKERM, acquire, &[]).unwrap();
+    let mut stranger = Stranger::new(&rig);
+    assert!(stranger.acquire("legacy1"));
+    assert!(rig.is_locked("archip_legacy1"));
+    assert_eq!(rig.read("legacy1", 0, 9).unwrap(), b"own block");
+    assert!(!rig.is_locked("archip_legacy1"));
+    // That of a living node stays.
+    assert!(stranger.acquire("archip_legacy1"));
+    assert_eq!(rig.simple(Operation::Open, "legacy1"), Err(libc::EBUSY));
+    assert!(
+        stranger.release("archip_legacy1", false),
+        "it still is theirs"
+    );
+}
+
 fn v0(op: Operation, volume: &str, v0_size: u64) -> Request {
     Request {
         flags: flags::ASSUME_V0,
@@ -195,4 +220,76 @@ fn a_locked_v0_map_is_read_without_upgrade() {
     let reply = xseg::protocol::MapReply::decode(&reply).unwrap();
     assert_eq!(reply.segments[0].name.as_bytes(), hex(&HASH_A).as_bytes());
     assert_eq!(rig.stored(&map).unwrap().len(), 64);
+}
+
+/// What a node does to the maps that lie in `rig`, by upgrading `volume` there: in its order, the
+/// objects that it writes (with their bytes) and removes.
+fn upgrade_of(rig: &mut Rig, volume: &str) -> Vec<(String, Option<Vec<u8>>)> {
+    let before = rig.maps.names();
+    let request = v0(Operation::Update, volume, u64::MAX);
+    rig.call(request, &[], 0).unwrap();
+    let chunk = format!("{volume}_0000000000000000");
+    let mut steps: Vec<_> = [chunk.as_str(), volume]
+        .map(|object| (object.to_owned(), rig.stored(object)))
+        .into();
+    let gone = before.iter().map(|name| name.to_string());
+    steps.extend(gone.filter_map(|old| rig.stored(&old).is_none().then_some((old, None))));
+    steps
+}
+
+/// Another node upgraded a map between our look at its header and our reading of its entries: its
+/// new header was taken for the first entry, which a clone or a hash then kept for ever; or a volume
+/// was not found, for it had moved from the one name to the other between two looks.
+#[test]
+fn a_map_that_another_node_upgrades_meanwhile_is_read_right() {
+    let bare = hex(&[0x41; 32]);
+    for volume in [&bare, "legacy1"] {
+        let put = |rig: &mut Rig| match volume {
+            "legacy1" => put_v1(rig, "archip_legacy1"),
+            _ => rig.maps_put(volume, &[HASH_A, HASH_B].concat()),
+        };
+        let mut other = Rig::new();
+        put(&mut other);
+        let steps = upgrade_of(&mut other, volume);
+        let expected: Vec<String> = other.entries(volume).into_iter().map(|e| e.1).collect();
+        assert_eq!(expected[1], hex(&HASH_B));
+        for turns in 0..60 {
+            let mut rig = Rig::new();
+            put(&mut rig);
+            let mut stranger = Stranger::new(&rig);
+            assert!(stranger.acquire(volume));
+            let request = Request {
+                size: 2 * BLOCK - 100,
+                ..v0(Operation::MapRead, volume, u64::MAX)
+            };
+            let mut asked = vec![rig.client.ask(MAPPERD, request, &[], 4096)];
+            if volume == bare {
+                let (request, data) = clone_request(volume, "cloned", 0);
+                let flags = flags::ASSUME_V0;
+                let request = Request { flags, ..request };
+                asked.push(rig.client.ask(MAPPERD, request, &data, 0));
+            }
+            for _ in 0..turns {
+                rig.turn();
+            }
+            for (object, bytes) in &steps {
+                stranger.change(object, bytes.as_deref());
+                rig.turn();
+            }
+            rig.settle();
+            let answers: Vec<_> = asked
+                .iter()
+                .map(|id| rig.client.take(*id).unwrap())
+                .collect();
+            let (_, reply) = answers[0].as_ref().unwrap();
+            let reply = xseg::protocol::MapReply::decode(reply).unwrap();
+            let names: Vec<_> = reply.segments.iter().map(|s| s.name.to_string()).collect();
+            assert_eq!(names, expected, "{volume} after {turns} turns");
+            if volume == bare {
+                answers[1].as_ref().unwrap();
+                let cloned: Vec<_> = rig.entries("cloned").into_iter().map(|e| e.1).collect();
+                assert_eq!(cloned, expected, "a clone after {turns} turns");
+            }
+        }
+    }
 }

@@ -501,6 +501,26 @@ impl Stranger {
             force,
         })
     }
+
+    /// Writes an object of the map storage, or, without bytes, removes it.
+    pub(crate) fn change(&mut self, object: &str, bytes: Option<&[u8]>) {
+        let name = driver::Name::try_from(object).unwrap();
+        let done = self.act(match bytes {
+            Some(bytes) => driver::Op::Write {
+                name,
+                offset: 0,
+                buf: driver::Buf::from_bytes(bytes),
+                tag: driver::Tag::NONE,
+                fresh: false,
+                durable: true,
+            },
+            None => driver::Op::Delete {
+                name,
+                durable: true,
+            },
+        });
+        assert!(done, "{object}");
+    }
 }
 
 fn entry(bytes: &[u8]) -> (u8, String) {

@@ -119,7 +119,7 @@ fn replace_socket(path: &Path, mode: u32) -> io::Result<UnixListener> {
 }
 
 /// Becomes the node's user for good, if that is not who we are.
-pub(super) fn become_user(config: &NodeConfig) -> Result<(), SupervisorError> {
+pub fn become_user(config: &NodeConfig) -> Result<(), SupervisorError> {
     let uid = Uid::from_raw(config.archipelago.user.uid);
     let gid = Gid::from_raw(config.archipelago.group.gid);
     if !Uid::effective().is_root() || uid.is_root() {

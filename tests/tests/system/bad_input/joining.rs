@@ -1,6 +1,6 @@
 //! Segments of another version, messages of strangers, ports that nobody serves.
 
-use super::{Victim, name, program};
+use super::{Storage, Victim, name, program};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen,
     recv, send, socket,
@@ -10,6 +10,14 @@ use std::path::Path;
 use xseg::Request;
 use xseg::join::wire::{Answer, Hello, Wish};
 use xseg::protocol::Operation;
+
+// Of the segment alone: nobody gets as far as a storage.
+on_each! {
+    files =>
+        joiners_of_another_version_are_told,
+        a_node_of_another_version_is_told,
+}
+on_each!(files, rados => ports_that_nobody_serves);
 
 const OTHER_LAYOUT: &str = "the node runs another version of Archipelago (its segment is laid out \
                             differently); stop the node and start it again";
@@ -31,9 +39,8 @@ fn says(path: &Path, hello: &[u8]) -> Answer {
     Answer::decode(&bytes[..len]).unwrap()
 }
 
-#[test]
-fn joiners_of_another_version_are_told() {
-    let node = Victim::new();
+fn joiners_of_another_version_are_told(storage: &Storage) {
+    let node = Victim::new(storage);
     let ours = Hello::new(Wish::Client, "stranger");
     let another_layout = Hello {
         layout_hash: ours.layout_hash ^ 1,
@@ -72,9 +79,8 @@ fn joiners_of_another_version_are_told() {
 
 /// A tool of this version finds a node of another one: its holder refuses in its own words, or
 /// speaks another protocol.
-#[test]
-fn a_node_of_another_version_is_told() {
-    let node = Victim::new();
+fn a_node_of_another_version_is_told(storage: &Storage) {
+    let node = Victim::new(storage);
     let other = tempfile::tempdir().unwrap();
     let run = other.path().join("run");
     std::fs::create_dir(&run).unwrap();
@@ -114,9 +120,8 @@ fn a_node_of_another_version_is_told() {
     node.end();
 }
 
-#[test]
-fn ports_that_nobody_serves() {
-    let node = Victim::new();
+fn ports_that_nobody_serves(storage: &Storage) {
+    let node = Victim::new(storage);
     for port in [60, 127, 128, 1 << 20, u32::MAX] {
         let request = Request::new(Operation::Info, name("volume-1"));
         let call = node.client.call(port, request, b"some data", 0);

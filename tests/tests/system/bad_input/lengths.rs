@@ -1,11 +1,16 @@
 //! Counts and lengths that lie, in requests made by hand. There is nobody to say a sentence to but
 //! the sender, who has the errno; so each row has that alone.
 
-use super::{SIZE, Victim, name};
+use super::{SIZE, Storage, Victim, name};
 use xseg::Request;
 use xseg::protocol::{
     CloneRequest, CreateObject, CreateRequest, NameRequest, Operation, PortNo, flags,
 };
+
+on_each! {
+    files, rados =>
+        each_gets_its_errno,
+}
 
 /// One request: to whom, what, and its data.
 struct Lie {
@@ -212,9 +217,8 @@ fn lies(ports: client::Ports) -> Vec<Lie> {
     ]
 }
 
-#[test]
-fn each_gets_its_errno() {
-    let node = Victim::in_use();
+fn each_gets_its_errno(storage: &Storage) {
+    let node = Victim::in_use(storage);
     for lie in lies(node.client.ports()) {
         let call = node.client.call(lie.port, lie.request, &lie.data, 0);
         let answer = node.client.block_on(call).map(|reply| reply.serviced);

@@ -1,10 +1,16 @@
-//! Files that are no maps: truncated, oversized, foreign, corrupt. `golden::badmaps` tries every
+//! Objects that are no maps: truncated, oversized, foreign, corrupt. `golden::badmaps` tries every
 //! operation on them; here it is what people and programs are told, and what the logs say.
 
-use super::{Victim, files, name, row};
-use crate::golden::badmaps::{bad_chunks, bad_headers, header, put};
+use super::{Storage, Victim, name, row};
+use crate::golden::badmaps::{bad_chunks, bad_headers, header};
 use client::{Hint, Volume};
 use std::fs;
+
+on_each! {
+    files, rados =>
+        headers,
+        chunks,
+}
 
 const INVALID: &str = "the volume, name, range or size does not allow it";
 
@@ -15,20 +21,20 @@ impl Victim {
         fs::read_to_string(log).unwrap().contains(volume)
     }
 
-    fn damaged(damage: impl FnOnce(&std::path::Path)) -> Victim {
-        let mut node = Victim::new();
-        damage(node.node.dir());
-        node.before = files(node.node.dir());
-        node
+    /// With what `damage` puts among the maps.
+    fn damaged(storage: &Storage, damage: impl FnOnce(&dyn Fn(&str, &[u8]))) -> Victim {
+        let mut victim = Victim::new(storage);
+        let dir = victim.node.dir();
+        damage(&|object, bytes| storage.place().put(dir, "maps", object, bytes));
+        victim.before = victim.files();
+        victim
     }
 }
 
-#[test]
-fn headers() {
+fn headers(storage: &Storage) {
     let bad = bad_headers();
-    let node = Victim::damaged(|dir| {
-        bad.iter()
-            .for_each(|(volume, bytes)| put(dir, volume, bytes))
+    let node = Victim::damaged(storage, |put| {
+        bad.iter().for_each(|(volume, bytes)| put(volume, bytes));
     });
     let io = "I/O error";
     for volume in bad.iter().map(|(volume, _)| *volume) {
@@ -60,14 +66,13 @@ fn headers() {
     node.end();
 }
 
-#[test]
-fn chunks() {
+fn chunks(storage: &Storage) {
     let bad = bad_chunks();
-    let node = Victim::damaged(|dir| {
+    let node = Victim::damaged(storage, |put| {
         for (volume, chunk) in &bad {
-            put(dir, volume, &header(2, 5 << 20, 4 << 20, 0));
+            put(volume, &header(2, 5 << 20, 4 << 20, 0));
             if let Some(chunk) = chunk {
-                put(dir, &format!("{volume}_0000000000000000"), chunk);
+                put(&format!("{volume}_0000000000000000"), chunk);
             }
         }
     });
@@ -76,7 +81,7 @@ fn chunks() {
         node.refuses(&[row(libc::EIO, &sentence, move |client| {
             let open = Volume::open(client, name(volume), Hint::default())?;
             let read = open.read_at(&mut [0; 4096], 0);
-            // A read takes the lock, which is a file.
+            // A read takes the lock.
             let _ = client.close(name(volume), Hint::default());
             read
         })]);

@@ -1,7 +1,13 @@
 //! Names: with `/` or NUL, too short, too long, reserved, taken, their own, and of nothing.
 
-use super::{Row, Victim, name, row};
+use super::{Row, Storage, Victim, name, row};
 use client::{Client, Error, Hint};
+
+on_each! {
+    files, rados =>
+        by_vlmc,
+        by_the_client,
+}
 
 const MIB: u64 = 1 << 20;
 const NONE: Hint = Hint {
@@ -15,9 +21,8 @@ const LONG: &str = concat!(
     "1234567890123456789012345678901234567890abc"
 );
 
-#[test]
-fn by_vlmc() {
-    let node = Victim::new();
+fn by_vlmc(storage: &Storage) {
+    let node = Victim::new(storage);
     let slash = "the volume, name, range or size does not allow it";
     node.refuses_of_vlmc(&[
         (
@@ -154,9 +159,8 @@ const MAKERS: [Maker; 4] = [
 ];
 
 /// Names that no argument can carry, and those that the tool refuses by itself.
-#[test]
-fn by_the_client() {
-    let node = Victim::new();
+fn by_the_client(storage: &Storage) {
+    let node = Victim::new(storage);
     let (invalid, long, taken) = (
         (
             libc::EINVAL,

@@ -1,7 +1,13 @@
 //! Sizes and ranges that a volume does not have, and what a snapshot does not allow.
 
-use super::{Row, SIZE, Victim, name, row};
+use super::{Row, SIZE, Storage, Victim, name, row};
 use client::{Error, Hint, Volume};
+
+on_each! {
+    files, rados =>
+        by_vlmc,
+        by_the_client,
+}
 
 const NONE: Hint = Hint {
     assume_v0: false,
@@ -9,9 +15,8 @@ const NONE: Hint = Hint {
 };
 const INVALID: &str = "the volume, name, range or size does not allow it";
 
-#[test]
-fn by_vlmc() {
-    let node = Victim::new();
+fn by_vlmc(storage: &Storage) {
+    let node = Victim::new(storage);
     node.refuses_of_vlmc(&[
         (
             &["create", "volume-2"],
@@ -131,9 +136,8 @@ fn of_a_snapshot() -> Vec<Row> {
     rows
 }
 
-#[test]
-fn by_the_client() {
-    let node = Victim::in_use();
+fn by_the_client(storage: &Storage) {
+    let node = Victim::in_use(storage);
     node.refuses(&outside());
     node.refuses(&of_a_snapshot());
     node.refuses(&[

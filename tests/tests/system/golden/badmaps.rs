@@ -1,15 +1,27 @@
-//! Files that are no maps, where maps should be: truncated, oversized, foreign, corrupt.
+//! Objects that are no maps, where maps should be: truncated, oversized, foreign, corrupt.
 //!
-//! Whoever asks for such a volume gets an errno, and the log a line with its name; nothing on disk
-//! changes, other volumes work, and nothing is created over it (B3).
+//! Whoever asks for such a volume gets an errno, and the log a line with its name; nothing that is
+//! stored changes, other volumes work, and nothing is created over it (B3).
 
 use client::Hint;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
-use system_tests::golden::tree::{files, sha256};
-use system_tests::golden::{Node, Setup, name};
+use system_tests::golden::{Node, name};
+use system_tests::storage::Storage;
 use tracing_subscriber::filter::LevelFilter;
 use xseg::protocol::{CreateObject, CreateRequest, Operation};
+
+on_each! {
+    files, rados =>
+        b03_bad_headers_are_refused_and_nothing_is_made_over_them,
+        b03_old_names_are_taken_too,
+        b28_bad_maps_of_version_0,
+        bad_chunks_are_refused,
+        bad_chunks_fail_what_needs_the_whole_map,
+        an_empty_header_is_none,
+}
+// A directory in the place of a file. In a pool it is an object that the node may not read:
+// `rados::unreadable`.
+on_each!(files => b03_what_cannot_be_read_is_not_missing);
 
 /// What the peers logged, of all tests in this process.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -39,22 +51,6 @@ fn watch_the_log() {
 fn logged(words: &str) -> bool {
     let text = LOG.lock().unwrap();
     String::from_utf8_lossy(&text).contains(words)
-}
-
-/// Where an object of maps lies.
-pub(crate) fn place(dir: &Path, object: &str) -> PathBuf {
-    let hash = sha256(object.as_bytes());
-    dir.join("maps")
-        .join(&hash[..2])
-        .join(&hash[2..4])
-        .join(&hash[4..6])
-        .join(object)
-}
-
-pub(crate) fn put(dir: &Path, object: &str, bytes: &[u8]) {
-    let path = place(dir, object);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
 }
 
 pub(crate) fn header(version: u32, size: u64, block_size: u32, flags: u32) -> Vec<u8> {
@@ -148,11 +144,21 @@ pub(crate) fn bad_chunks() -> Vec<(&'static str, Option<Vec<u8>>)> {
     ]
 }
 
-/// A node over a tree with a good volume, a snapshot and whatever `damage` puts there.
-fn damaged(damage: impl FnOnce(&Path)) -> (tempfile::TempDir, Node) {
+/// The names of `bad`, such that no test on another storage logs them.
+fn called<T>(storage: &Storage, bad: Vec<(&str, T)>) -> Vec<(String, T)> {
+    let suffix = if storage.is_rados() { "pool" } else { "files" };
+    let named = |(name, what)| (format!("{name}-{suffix}"), what);
+    bad.into_iter().map(named).collect()
+}
+
+fn put(storage: &Storage, object: &str, bytes: &[u8]) {
+    storage.put("maps", object, bytes);
+}
+
+/// A node with a good volume, a snapshot and whatever `damage` puts there.
+fn damaged(storage: &Storage, damage: impl FnOnce()) -> Node {
     watch_the_log();
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+    let node = storage.node();
     let client = node.client();
     client.create(name("volume-1"), 5 << 20).unwrap();
     client
@@ -160,8 +166,8 @@ fn damaged(damage: impl FnOnce(&Path)) -> (tempfile::TempDir, Node) {
         .unwrap();
     node.write(client.ports().vlmcd, "volume-1", 0, b"good")
         .unwrap();
-    damage(dir.path());
-    (dir, node)
+    damage();
+    node
 }
 
 /// Everything that makes a volume of a name, with the errno of each.
@@ -276,14 +282,13 @@ fn assert_others_work(node: &Node) {
         .unwrap();
 }
 
-#[test]
-fn b03_bad_headers_are_refused_and_nothing_is_made_over_them() {
-    let bad = bad_headers();
-    let (dir, node) = damaged(|dir| {
+fn b03_bad_headers_are_refused_and_nothing_is_made_over_them(storage: &Storage) {
+    let bad = called(storage, bad_headers());
+    let node = damaged(storage, || {
         bad.iter()
-            .for_each(|(volume, bytes)| put(dir, volume, bytes))
+            .for_each(|(volume, bytes)| put(storage, volume, bytes))
     });
-    let before = files(dir.path());
+    let before = storage.files();
     for (volume, _) in &bad {
         for (what, errno) in uses(&node, volume, Hint::default()) {
             let expected = [libc::EINVAL, libc::EIO];
@@ -295,34 +300,35 @@ fn b03_bad_headers_are_refused_and_nothing_is_made_over_them() {
         assert_no_creation(&node, volume);
         assert!(logged(volume), "{volume} is not in the log");
     }
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(storage.files(), before);
     assert_others_work(&node);
     node.stop();
 }
 
 /// A map of the 0.3 layout stands in the way as well.
-#[test]
-fn b03_old_names_are_taken_too() {
-    let (dir, node) = damaged(|dir| {
-        put(dir, "archip_oldvolume", &v1(1 << 20, 1));
-        put(dir, "archip_damaged", b"not a map");
+fn b03_old_names_are_taken_too(storage: &Storage) {
+    let node = damaged(storage, || {
+        put(storage, "archip_oldvolume", &v1(1 << 20, 1));
+        put(storage, "archip_damaged", b"not a map");
     });
-    let before = files(dir.path());
+    let before = storage.files();
     assert_eq!(
         node.client().info(name("oldvolume"), Hint::default()),
         Ok(1 << 20)
     );
     assert_no_creation(&node, "oldvolume");
     assert_no_creation(&node, "damaged");
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(storage.files(), before);
     node.stop();
 }
 
 /// An unreadable name is no free name: a directory where the header should be.
-#[test]
-fn b03_what_cannot_be_read_is_not_missing() {
-    let (dir, node) = damaged(|dir| std::fs::create_dir_all(place(dir, "directory")).unwrap());
-    let before = files(dir.path());
+fn b03_what_cannot_be_read_is_not_missing(storage: &Storage) {
+    let node = damaged(storage, || {
+        let place = system_tests::golden::tree::place(storage.dir(), "maps", "directory");
+        std::fs::create_dir_all(place).unwrap();
+    });
+    let before = storage.files();
     for (what, errno) in uses(&node, "directory", Hint::default()) {
         assert!(
             errno.is_some_and(|errno| errno != libc::ENOENT),
@@ -332,28 +338,28 @@ fn b03_what_cannot_be_read_is_not_missing() {
     for (what, errno) in creations(&node, "directory") {
         assert!(errno.is_some(), "{what} over a directory");
     }
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(storage.files(), before);
     assert_others_work(&node);
     node.stop();
 }
 
 /// v0: a file that is no whole number of hashes, one with a hole in it (B28: the original took a
 /// blank entry for the end), and one that another size was said of.
-#[test]
-fn b28_bad_maps_of_version_0() {
+fn b28_bad_maps_of_version_0(storage: &Storage) {
     let hole = [[7; 32], [0; 32], [7; 32]].concat();
-    let bad = [
-        ("bad-v0-ragged", vec![7; 33], None),
-        ("bad-v0-with-hole", hole, None),
-        ("bad-v0-count", vec![7; 64], Some(9 << 20)),
-        ("bad-v0-of-zeros", vec![0; 64], None),
+    let bad = vec![
+        ("bad-v0-ragged", (vec![7; 33], None)),
+        ("bad-v0-with-hole", (hole, None)),
+        ("bad-v0-count", (vec![7; 64], Some(9 << 20))),
+        ("bad-v0-of-zeros", (vec![0; 64], None)),
     ];
-    let (dir, node) = damaged(|dir| {
+    let bad = called(storage, bad);
+    let node = damaged(storage, || {
         bad.iter()
-            .for_each(|(volume, bytes, _)| put(dir, volume, bytes))
+            .for_each(|(volume, (bytes, _))| put(storage, volume, bytes))
     });
-    let before = files(dir.path());
-    for (volume, _, v0_size) in &bad {
+    let before = storage.files();
+    for (volume, (_, v0_size)) in &bad {
         let hint = Hint {
             assume_v0: true,
             v0_size: *v0_size,
@@ -372,24 +378,23 @@ fn b28_bad_maps_of_version_0() {
         assert_no_creation(&node, volume);
         assert!(logged(volume), "{volume} is not in the log");
     }
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(storage.files(), before);
     assert_others_work(&node);
     node.stop();
 }
 
 /// The entries are looked at when they are needed: INFO and OPEN need none.
-#[test]
-fn bad_chunks_are_refused() {
-    let bad = bad_chunks();
-    let (dir, node) = damaged(|dir| {
+fn bad_chunks_are_refused(storage: &Storage) {
+    let bad = called(storage, bad_chunks());
+    let node = damaged(storage, || {
         for (volume, chunk) in &bad {
-            put(dir, volume, &header(2, 5 << 20, 4 << 20, 0));
+            put(storage, volume, &header(2, 5 << 20, 4 << 20, 0));
             if let Some(chunk) = chunk {
-                put(dir, &format!("{volume}_0000000000000000"), chunk);
+                put(storage, &format!("{volume}_0000000000000000"), chunk);
             }
         }
     });
-    let before = files(dir.path());
+    let before = storage.files();
     let client = node.client();
     for (volume, _) in &bad {
         assert_eq!(
@@ -420,28 +425,27 @@ fn bad_chunks_are_refused() {
         assert_no_creation(&node, volume);
         assert!(logged(volume), "{volume} is not in the log");
     }
-    assert_eq!(files(dir.path()), before);
+    assert_eq!(storage.files(), before);
     assert_others_work(&node);
     node.stop();
 }
 
 /// An operation on the whole map that meets a bad chunk fails; of the source it may have raised
 /// the epoch, which costs copies, and nothing else.
-#[test]
-fn bad_chunks_fail_what_needs_the_whole_map() {
-    let bad = bad_chunks();
-    let (dir, node) = damaged(|dir| {
+fn bad_chunks_fail_what_needs_the_whole_map(storage: &Storage) {
+    let bad = called(storage, bad_chunks());
+    let node = damaged(storage, || {
         for (volume, chunk) in &bad {
-            put(dir, volume, &header(2, 5 << 20, 4 << 20, 0));
+            put(storage, volume, &header(2, 5 << 20, 4 << 20, 0));
             let readonly = format!("{volume}-snapshot");
-            put(dir, &readonly, &header(2, 5 << 20, 4 << 20, 1));
-            for (owner, chunk) in [(*volume, chunk), (&readonly, chunk)] {
+            put(storage, &readonly, &header(2, 5 << 20, 4 << 20, 1));
+            for (owner, chunk) in [(volume, chunk), (&readonly, chunk)] {
                 let object = format!("{owner}_0000000000000000");
-                chunk.iter().for_each(|chunk| put(dir, &object, chunk));
+                chunk.iter().for_each(|chunk| put(storage, &object, chunk));
             }
         }
     });
-    let mut before = files(dir.path());
+    let mut before = storage.files();
     let (client, none) = (node.client(), Hint::default());
     for (volume, _) in &bad {
         let readonly = format!("{volume}-snapshot");
@@ -469,7 +473,7 @@ fn bad_chunks_fail_what_needs_the_whole_map() {
             assert_eq!(missing.errno, libc::ENOENT, "{free}: {missing}");
         }
     }
-    let mut after = files(dir.path());
+    let mut after = storage.files();
     let headers: Vec<_> = bad.iter().map(|(volume, _)| format!("/{volume}")).collect();
     for files in [&mut before, &mut after] {
         files.retain(|path, _| !headers.iter().any(|header| path.ends_with(header)));
@@ -480,9 +484,8 @@ fn bad_chunks_fail_what_needs_the_whole_map() {
 }
 
 /// A header of no bytes is what a crash leaves of a creation: nothing to lose, so the name is free.
-#[test]
-fn an_empty_header_is_none() {
-    let (dir, node) = damaged(|dir| put(dir, "volume-4", b""));
+fn an_empty_header_is_none(storage: &Storage) {
+    let node = damaged(storage, || put(storage, "volume-4", b""));
     let missing = node
         .client()
         .info(name("volume-4"), Hint::default())
@@ -490,5 +493,5 @@ fn an_empty_header_is_none() {
     assert_eq!(missing.errno, libc::ENOENT);
     node.client().create(name("volume-4"), 1 << 20).unwrap();
     node.stop();
-    system_tests::golden::tree::assert_servable_by_the_original(dir.path());
+    system_tests::golden::tree::assert_servable_by_the_original(&storage.tree());
 }

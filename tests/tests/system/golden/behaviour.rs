@@ -1,12 +1,13 @@
 //! What the original's own tests relied on (`spec/protocol.md` section 7), of volumes, by raw
-//! requests to mapperd and vlmcd; on a node in memory and on one over files.
+//! requests to mapperd and vlmcd; on each storage.
 
 use client::{Hint, Volume};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 use system_tests::golden::node::{Answer, both};
-use system_tests::golden::{Node, Setup, name};
+use system_tests::golden::{Node, name};
+use system_tests::storage::Storage;
 use xseg::Request;
 use xseg::protocol::{
     CloneRequest, CreateObject, CreateRequest, MapSegment, NameRequest, Operation, flags, mapflags,
@@ -16,15 +17,26 @@ const BLOCK: u64 = 4 << 20;
 const SIZE: u64 = 2 * BLOCK + 1234;
 const ZERO_BLOCK: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Runs `test` on a node in memory and on one over files.
-fn on_both(test: impl Fn(&Node)) {
-    let node = Node::in_memory();
-    test(&node);
-    node.stop();
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
-    test(&node);
-    node.stop();
+on_each! {
+    memory, files, rados =>
+        open_and_close,
+        reading_what_was_never_written_and_what_is_not_there,
+        ranges_past_the_end,
+        creation_and_deletion,
+        snapshots_and_clones,
+        a_snapshot_is_read_and_closed_and_nothing_else,
+        renaming,
+        b21_a_deleted_name_is_free_for_all,
+        maps_of_given_objects,
+        b11_b23_small_blocks_and_many_chunks,
+        flushes,
+}
+on_each! {
+    files, rados =>
+        what_mapw_answered_survives_a_restart,
+        b01_a_missing_object_reads_as_zeros_and_can_be_deleted,
+        hash_of_a_snapshot_makes_a_map_that_others_can_read,
+        b12_a_snapshot_behind_vlmcds_back_is_of_one_moment,
 }
 
 fn to_mapperd(node: &Node, operation: Operation, volume: &str) -> Result<(), i32> {
@@ -89,9 +101,8 @@ fn write(node: &Node, volume: &str, offset: u64, bytes: &[u8]) -> Result<u64, i3
     node.write(node.client().ports().vlmcd, volume, offset, bytes)
 }
 
-#[test]
-fn open_and_close() {
-    on_both(|node| {
+fn open_and_close(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         for send in [to_mapperd, to_vlmcd] {
             assert_eq!(
@@ -117,9 +128,8 @@ fn open_and_close() {
     });
 }
 
-#[test]
-fn reading_what_was_never_written_and_what_is_not_there() {
-    on_both(|node| {
+fn reading_what_was_never_written_and_what_is_not_there(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         assert_eq!(info(node, "volume-1"), Ok(SIZE), "exact");
         assert_eq!(
@@ -132,9 +142,8 @@ fn reading_what_was_never_written_and_what_is_not_there() {
     });
 }
 
-#[test]
-fn ranges_past_the_end() {
-    on_both(|node| {
+fn ranges_past_the_end(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         let (past, none) = (Err(libc::EINVAL), Ok((0, vec![])));
         assert_eq!(read(node, "volume-1", SIZE - 511, 512), past);
@@ -168,9 +177,8 @@ fn ranges_past_the_end() {
     });
 }
 
-#[test]
-fn creation_and_deletion() {
-    on_both(|node| {
+fn creation_and_deletion(storage: &Storage) {
+    storage.serve(|node| {
         assert_eq!(
             clone_of(node, "", "volume-1", 0),
             Err(libc::EINVAL),
@@ -197,9 +205,8 @@ fn creation_and_deletion() {
     });
 }
 
-#[test]
-fn snapshots_and_clones() {
-    on_both(|node| {
+fn snapshots_and_clones(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         write(node, "volume-1", 0, b"first").unwrap();
         assert_eq!(snapshot(node, "volume-1", "snapshot-1"), Ok(()));
@@ -237,9 +244,8 @@ fn snapshots_and_clones() {
     });
 }
 
-#[test]
-fn a_snapshot_is_read_and_closed_and_nothing_else() {
-    on_both(|node| {
+fn a_snapshot_is_read_and_closed_and_nothing_else(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         snapshot(node, "volume-1", "snapshot-1").unwrap();
         let refused = [
@@ -263,9 +269,8 @@ fn a_snapshot_is_read_and_closed_and_nothing_else() {
     });
 }
 
-#[test]
-fn renaming() {
-    on_both(|node| {
+fn renaming(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         let before = node.map(Operation::MapWrite, "volume-1", 0, SIZE).unwrap();
         write(node, "volume-1", 7, b"kept").unwrap();
@@ -296,9 +301,8 @@ fn renaming() {
 
 /// The original could use a deleted name for create and clone, never for snapshot and rename; and
 /// a snapshot over it would have begun with epoch 0 again.
-#[test]
-fn b21_a_deleted_name_is_free_for_all() {
-    on_both(|node| {
+fn b21_a_deleted_name_is_free_for_all(storage: &Storage) {
+    storage.serve(|node| {
         for target in ["target-1", "target-2"] {
             create(node, target);
             to_vlmcd(node, Operation::Delete, target).unwrap();
@@ -335,9 +339,8 @@ fn create_map(node: &Node, volume: &str, size: u64, asked: &CreateRequest) -> Re
         .map(drop)
 }
 
-#[test]
-fn maps_of_given_objects() {
-    on_both(|node| {
+fn maps_of_given_objects(storage: &Storage) {
+    storage.serve(|node| {
         let (readonly, writable) = (mapflags::READONLY, 0);
         let asked = |flags, object_flags| CreateRequest {
             block_size: 0,
@@ -395,9 +398,8 @@ fn maps_of_given_objects() {
 
 /// Two entries fill a chunk of a map with blocks of 256 bytes. The original split chunks rightly
 /// only for ranges that begin at 0 (B23), and gave every clone blocks of 4 MiB (B11).
-#[test]
-fn b11_b23_small_blocks_and_many_chunks() {
-    on_both(|node| {
+fn b11_b23_small_blocks_and_many_chunks(storage: &Storage) {
+    storage.serve(|node| {
         let asked = CreateRequest {
             block_size: 256,
             flags: 0,
@@ -430,16 +432,14 @@ fn b11_b23_small_blocks_and_many_chunks() {
 }
 
 /// MAPW answers what stays so: after mapperd began anew it says the same.
-#[test]
-fn what_mapw_answered_survives_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+fn what_mapw_answered_survives_a_restart(storage: &Storage) {
+    let node = storage.node();
     create(&node, "volume-1");
     let before = node
         .map(Operation::MapWrite, "volume-1", BLOCK, SIZE - BLOCK)
         .unwrap();
     node.stop();
-    let node = Node::over(dir.path(), Setup::default());
+    let node = storage.node();
     let after = node
         .map(Operation::MapRead, "volume-1", BLOCK, SIZE - BLOCK)
         .unwrap();
@@ -449,22 +449,17 @@ fn what_mapw_answered_survives_a_restart() {
 
 /// An entry whose object never came to be: a crash between the two, in the original, made the
 /// volume unreadable and impossible to delete.
-#[test]
-fn b01_a_missing_object_reads_as_zeros_and_can_be_deleted() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+fn b01_a_missing_object_reads_as_zeros_and_can_be_deleted(storage: &Storage) {
+    let node = storage.node();
     create(&node, "volume-1");
     write(&node, "volume-1", 0, b"lost").unwrap();
     write(&node, "volume-1", BLOCK, b"kept").unwrap();
     node.stop();
     let lose = |epoch| {
-        let lost = object("volume-1", epoch, 0);
-        let files = system_tests::golden::tree::files(dir.path());
-        let path = files.keys().find(|path| path.ends_with(&lost)).unwrap();
-        std::fs::remove_file(dir.path().join(path)).unwrap();
+        storage.remove("blocks", &object("volume-1", epoch, 0));
     };
     lose(1);
-    let node = Node::over(dir.path(), Setup::default());
+    let node = storage.node();
     assert_eq!(read(&node, "volume-1", 0, 4), Ok((4, vec![0; 4])));
     assert_eq!(
         read(&node, "volume-1", BLOCK - 2, 6),
@@ -478,9 +473,8 @@ fn b01_a_missing_object_reads_as_zeros_and_can_be_deleted() {
     node.stop();
 }
 
-#[test]
-fn flushes() {
-    on_both(|node| {
+fn flushes(storage: &Storage) {
+    storage.serve(|node| {
         create(node, "volume-1");
         for volume in ["volume-1", "nothing-here"] {
             assert_eq!(to_vlmcd(node, Operation::Flush, volume), Ok(()), "{volume}");
@@ -507,10 +501,8 @@ fn flushes() {
 
 /// HASH of a snapshot (`spec/choices.md`): a read-only map, named by the Merkle root of its blocks;
 /// done again it is the same; of a volume it is refused.
-#[test]
-fn hash_of_a_snapshot_makes_a_map_that_others_can_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+fn hash_of_a_snapshot_makes_a_map_that_others_can_read(storage: &Storage) {
+    let node = storage.node();
     let client = node.client();
     create(&node, "volume-1");
     write(&node, "volume-1", BLOCK - 3, b"across").unwrap();
@@ -523,8 +515,9 @@ fn hash_of_a_snapshot_makes_a_map_that_others_can_read() {
     let refused = client.hash(name("volume-1"), Hint::default()).unwrap_err();
     assert_eq!(refused.errno, libc::EINVAL);
     node.stop();
-    system_tests::golden::tree::assert_servable_by_the_original(dir.path());
-    let hash_of = |volume| system_tests::golden::tree::decoded_hash(dir.path(), volume);
+    let tree = storage.tree();
+    system_tests::golden::tree::assert_servable_by_the_original(&tree);
+    let hash_of = |volume| system_tests::golden::tree::decoded_hash(&tree, volume);
     assert_eq!(hash_of(root), hash_of("snapshot-1"));
 }
 
@@ -532,11 +525,9 @@ fn hash_of_a_snapshot_makes_a_map_that_others_can_read() {
 /// end first, knows nothing of it (B12). Of two blocks that are written one after the other, no
 /// snapshot shows the second without the first, or less than was answered before it was asked for,
 /// or what was sent after it was answered.
-#[test]
-fn b12_a_snapshot_behind_vlmcds_back_is_of_one_moment() {
+fn b12_a_snapshot_behind_vlmcds_back_is_of_one_moment(storage: &Storage) {
     const SNAPSHOTS: u64 = 12;
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
+    let node = storage.node();
     create(&node, "volume-1");
     let client = node.client();
     let volume = Volume::open(client, name("volume-1"), Hint::default()).unwrap();

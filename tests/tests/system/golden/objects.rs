@@ -1,29 +1,29 @@
 //! What the original's own tests relied on (`spec/protocol.md` sections 2 and 7), of objects and
-//! locks at a blocker; on a node in memory and on one over files.
+//! locks at a blocker; on each storage.
 
-use std::path::Path;
 use system_tests::golden::node::ends;
-use system_tests::golden::{Node, Setup, name};
+use system_tests::golden::{Node, name};
+use system_tests::storage::Storage;
 use xseg::Request;
 use xseg::protocol::{NameRequest, Operation, PortNo, flags};
 
-/// Runs `test` with a blocker of a node in memory, and of one over files.
-fn on_both(test: impl Fn(&Node, PortNo)) {
-    let node = Node::in_memory();
-    test(&node, node.client().ports().blockerb);
-    node.stop();
-    for direct in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
-        let node = Node::over(
-            dir.path(),
-            Setup {
-                direct,
-                ..Setup::default()
-            },
-        );
-        test(&node, node.client().ports().blockerb);
-        node.stop();
-    }
+on_each! {
+    memory, files, direct, rados =>
+        writing_and_reading,
+        b04_copying,
+        b20_hashing,
+        locking,
+}
+on_each! {
+    files, rados =>
+        what_another_owner_has_locked_is_released_by_force_alone,
+        b13_waiting_for_locks_keeps_nobody_else_waiting,
+        b13_waiting_for_a_lock_does_not_keep_the_node_from_stopping,
+}
+
+/// Runs `test` with a blocker of a node.
+fn on_a_blocker(storage: &Storage, test: impl Fn(&Node, PortNo)) {
+    storage.serve(|node| test(node, node.client().ports().blockerb));
 }
 
 fn info(node: &Node, port: PortNo, object: &str) -> Result<u64, i32> {
@@ -35,9 +35,8 @@ fn copy(node: &Node, port: PortNo, from: &str, to: &str, size: u64) -> Result<u6
     node.with_name(port, Operation::Copy, to, from, size)
 }
 
-#[test]
-fn writing_and_reading() {
-    on_both(|node, port| {
+fn writing_and_reading(storage: &Storage) {
+    on_a_blocker(storage, |node, port| {
         assert_eq!(
             node.read(port, "object-1", 0, 1),
             Err(libc::ENOENT),
@@ -79,9 +78,8 @@ fn writing_and_reading() {
 
 /// The original answered success when the source was missing, and left an empty destination; a
 /// copy onto an object appended to it or left its tail (B4).
-#[test]
-fn b04_copying() {
-    on_both(|node, port| {
+fn b04_copying(storage: &Storage) {
+    on_a_blocker(storage, |node, port| {
         assert_eq!(
             copy(node, port, "source-1", "target-1", 4096),
             Err(libc::ENOENT)
@@ -114,9 +112,8 @@ fn b04_copying() {
 
 /// The original's second HASH answered success without a hash (B20), and believed its first for
 /// ever.
-#[test]
-fn b20_hashing() {
-    on_both(|node, port| {
+fn b20_hashing(storage: &Storage) {
+    on_a_blocker(storage, |node, port| {
         let hash = |object: &str, size| -> Result<String, i32> {
             let request = Request {
                 size,
@@ -152,9 +149,8 @@ fn b20_hashing() {
     });
 }
 
-#[test]
-fn locking() {
-    on_both(|node, _| {
+fn locking(storage: &Storage) {
+    on_a_blocker(storage, |node, _| {
         let port = node.client().ports().blockerm;
         let ask = |operation, flags| {
             let request = Request {
@@ -177,12 +173,10 @@ fn locking() {
     });
 }
 
-#[test]
-fn what_another_owner_has_locked_is_released_by_force_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(dir.path(), Setup::default());
-    let lock = dir.path().join("locks/volume-1_lock");
-    std::fs::write(&lock, "otherhost_1002").unwrap();
+fn what_another_owner_has_locked_is_released_by_force_alone(storage: &Storage) {
+    let node = storage.node();
+    let _stranger = storage.locked_by_another(&["volume-1"]);
+    let before = storage.files();
     let client = node.client();
     assert_eq!(
         client.lock(name("volume-1")).unwrap_err().errno,
@@ -192,32 +186,30 @@ fn what_another_owner_has_locked_is_released_by_force_alone() {
         client.unlock(name("volume-1"), false).unwrap_err().errno,
         libc::EPERM
     );
-    assert!(lock.exists());
+    assert_eq!(storage.files(), before);
     client.unlock(name("volume-1"), true).unwrap();
-    assert!(!lock.exists());
+    assert_eq!(storage.locked(), [""; 0]);
     client.lock(name("volume-1")).unwrap();
+    assert_eq!(storage.locked(), ["volume-1"]);
     client.unlock(name("volume-1"), false).unwrap();
+    assert_eq!(storage.locked(), [""; 0]);
     node.stop();
 }
 
 /// While it waited for a lock the original slept in one of its few threads, and answered nobody
 /// when all of them did: not even the RELEASE that they waited for (B13).
-#[test]
-fn b13_waiting_for_locks_keeps_nobody_else_waiting() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    ends(move || a_hundred_wait_for_their_locks(&path));
+fn b13_waiting_for_locks_keeps_nobody_else_waiting(storage: &Storage) {
+    let storage = storage.clone();
+    ends(move || a_hundred_wait_for_their_locks(&storage));
 }
 
-fn a_hundred_wait_for_their_locks(dir: &Path) {
-    let node = Node::over(dir, Setup::default());
+fn a_hundred_wait_for_their_locks(storage: &Storage) {
+    let node = storage.node();
     let client = node.client();
     let port = client.ports().blockerm;
     let volumes: Vec<_> = (0..100).map(|i| format!("volume-{i}")).collect();
-    for volume in &volumes {
-        let lock = dir.join(format!("locks/{volume}_lock"));
-        std::fs::write(lock, "otherhost_1002").unwrap();
-    }
+    let names: Vec<_> = volumes.iter().map(String::as_str).collect();
+    let _stranger = storage.locked_by_another(&names);
     let wait = |volume: &String| {
         let request = Request::new(Operation::Acquire, name(volume));
         Box::pin(client.call(port, request, &[], 0))
@@ -241,16 +233,14 @@ fn a_hundred_wait_for_their_locks(dir: &Path) {
 }
 
 /// Nor could such a wait be interrupted: the original did not stop before it had the lock (B13).
-#[test]
-fn b13_waiting_for_a_lock_does_not_keep_the_node_from_stopping() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    ends(move || a_node_stops_while_one_waits_for_a_lock(&path));
+fn b13_waiting_for_a_lock_does_not_keep_the_node_from_stopping(storage: &Storage) {
+    let storage = storage.clone();
+    ends(move || a_node_stops_while_one_waits_for_a_lock(&storage));
 }
 
-fn a_node_stops_while_one_waits_for_a_lock(dir: &Path) {
-    let node = Node::over(dir, Setup::default());
-    std::fs::write(dir.join("locks/volume-1_lock"), "otherhost_1002").unwrap();
+fn a_node_stops_while_one_waits_for_a_lock(storage: &Storage) {
+    let node = storage.node();
+    let _stranger = storage.locked_by_another(&["volume-1"]);
     let client = node.client().clone();
     let port = client.ports().blockerm;
     let request = Request::new(Operation::Acquire, name("volume-1"));

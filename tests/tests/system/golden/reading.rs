@@ -3,15 +3,27 @@
 
 use client::Hint;
 use serde_json::Value;
-use std::path::Path;
 use system_tests::golden::archive::Stage;
 use system_tests::golden::replay::content_hash;
 use system_tests::golden::tree::{Files, assert_servable_by_the_original, decoded_hash, files};
-use system_tests::golden::{Archive, Node, Setup, name};
+use system_tests::golden::{Archive, name};
+use system_tests::storage::Storage;
 
-/// The files of a tree but for its locks.
-fn unlocked(dir: &Path) -> Files {
-    let mut files = files(dir);
+on_each! {
+    files, direct, rados =>
+        a_life_of_v2_volumes_reads,
+}
+on_each! {
+    direct, rados =>
+        older_formats_read_in_place,
+}
+// A pool has but one place for a name: there is nothing to move.
+on_each!(files => older_formats_read_and_migrate);
+on_each!(files, rados => b10_a_v1_map_stays_one_whatever_is_assumed);
+
+/// What a storage holds but for locks.
+fn unlocked(storage: &Storage) -> Files {
+    let mut files = storage.files();
     files.retain(|path, _| !path.starts_with("locks/"));
     files
 }
@@ -25,7 +37,7 @@ fn v2_volumes<'a>(stage: &'a Stage, at_the_end: &'a Value) -> &'a Value {
     }
 }
 
-fn reads_v2(direct: bool) {
+fn a_life_of_v2_volumes_reads(storage: &Storage) {
     let Some(archive) = Archive::unpack("v2-direct") else {
         return;
     };
@@ -36,15 +48,9 @@ fn reads_v2(direct: bool) {
         .unwrap();
     let mut read = 0;
     for stage in stages.iter().filter(|stage| stage.kept) {
-        let dir = archive.tree(&stage.name);
-        let before = unlocked(&dir);
-        let node = Node::over(
-            &dir,
-            Setup {
-                direct,
-                ..Setup::default()
-            },
-        );
+        storage.fill(&archive.tree(&stage.name));
+        let before = unlocked(storage);
+        let node = storage.node();
         for (volume, facts) in v2_volumes(stage, &last.volumes).as_object().unwrap() {
             let at = format!("{volume} in {}", stage.name);
             let size = node.client().info(name(volume), Hint::default());
@@ -54,20 +60,10 @@ fn reads_v2(direct: bool) {
             read += 1;
         }
         node.stop();
-        assert_eq!(unlocked(&dir), before, "reading changed {}", stage.name);
-        assert_eq!(files(&dir), before, "a lock is left in {}", stage.name);
+        assert_eq!(unlocked(storage), before, "reading changed {}", stage.name);
+        assert_eq!(storage.files(), before, "a lock is left in {}", stage.name);
     }
     assert_eq!(read, 46);
-}
-
-#[test]
-fn a_life_of_v2_volumes_reads_buffered() {
-    reads_v2(false);
-}
-
-#[test]
-fn a_life_of_v2_volumes_reads_direct() {
-    reads_v2(true);
 }
 
 const HASH_B: &str = "7618dab0447d01a5595543b24794861c43f84d56233a1dbc85a316e00f54da11";
@@ -115,15 +111,15 @@ fn legacy_volumes(stage: &str, volumes: &Value) -> Vec<Legacy> {
     found
 }
 
-fn reads_legacy(setup: Setup) {
+fn reads_legacy(storage: &Storage) {
     let Some(archive) = Archive::unpack("legacy") else {
         return;
     };
     let mut read = 0;
     for stage in archive.stages().iter().filter(|stage| stage.kept) {
         let volumes = legacy_volumes(&stage.name, &archive.manifest["volumes"]);
-        let dir = archive.tree(&stage.name);
-        read_legacy_stage(&dir, &stage.name, &volumes, setup);
+        storage.fill(&archive.tree(&stage.name));
+        read_legacy_stage(storage, &stage.name, &volumes);
         read += volumes.len();
     }
     assert_eq!(
@@ -133,11 +129,11 @@ fn reads_legacy(setup: Setup) {
     );
 }
 
-fn read_legacy_stage(dir: &Path, stage: &str, volumes: &[Legacy], setup: Setup) {
-    let before = files(dir);
-    let node = Node::over(dir, setup);
+fn read_legacy_stage(storage: &Storage, stage: &str, volumes: &[Legacy]) {
+    let (before, migrate) = (storage.files(), storage.setup.migrate);
+    let node = storage.node();
     for volume in volumes {
-        let at = format!("{} in {stage}, {setup:?}", volume.name);
+        let at = format!("{} in {stage}", volume.name);
         let size = node.client().info(name(&volume.name), volume.hint);
         assert_eq!(size, Ok(volume.size), "{at}");
         let blocks = node.peek(&volume.name, volume.size, volume.hint).unwrap();
@@ -147,8 +143,8 @@ fn read_legacy_stage(dir: &Path, stage: &str, volumes: &[Legacy], setup: Setup) 
             "{at}"
         );
     }
-    let after = files(dir);
-    if setup.migrate {
+    let after = storage.files();
+    if migrate {
         // INFO alone moves a map to its new place; not one byte of it changes.
         let contents = |files: &Files| {
             let mut all: Vec<_> = files
@@ -169,26 +165,27 @@ fn read_legacy_stage(dir: &Path, stage: &str, volumes: &[Legacy], setup: Setup) 
         assert_eq!(after, before, "a look changed {stage}");
     }
     for volume in volumes {
-        let at = format!("{} in {stage}, {setup:?}", volume.name);
+        let at = format!("{} in {stage}", volume.name);
         let hash = content_hash(node.client(), &volume.name, volume.hint, None);
         assert_eq!(hash.unwrap(), volume.sha256, "{at}");
     }
     node.stop();
-    let found = assert_servable_by_the_original(dir);
+    let tree = storage.tree();
+    let found = assert_servable_by_the_original(&tree);
     // All were upgraded when they were read, so nobody needs to be told their version or size.
     for volume in found["volumes"].as_array().unwrap() {
         assert_eq!(volume["version"], 2, "{volume} in {stage}");
     }
     for volume in volumes {
         assert_eq!(
-            decoded_hash(dir, &volume.name),
+            decoded_hash(&tree, &volume.name),
             volume.sha256,
             "{} in {stage} (decode.py)",
             volume.name
         );
     }
-    if setup.migrate {
-        let left: Vec<_> = files(dir)
+    if migrate {
+        let left: Vec<_> = files(&tree)
             .into_keys()
             .filter(|path| !is_hashed(path))
             .collect();
@@ -212,30 +209,23 @@ fn is_hashed(path: &str) -> bool {
     )
 }
 
-#[test]
-fn older_formats_read_in_place() {
-    reads_legacy(Setup {
-        direct: true,
-        ..Setup::default()
-    });
+fn older_formats_read_in_place(storage: &Storage) {
+    reads_legacy(storage);
 }
 
-#[test]
-fn older_formats_read_and_migrate() {
-    reads_legacy(Setup {
-        migrate: true,
-        ..Setup::default()
-    });
+fn older_formats_read_and_migrate(storage: &Storage) {
+    let mut storage = storage.clone();
+    storage.setup.migrate = true;
+    reads_legacy(&storage);
 }
 
 /// Ganeti always says that a map may be v0; the original then read a v1 map as one (B10).
-#[test]
-fn b10_a_v1_map_stays_one_whatever_is_assumed() {
+fn b10_a_v1_map_stays_one_whatever_is_assumed(storage: &Storage) {
     let Some(archive) = Archive::unpack("legacy") else {
         return;
     };
-    let dir = archive.copy_of("00-before");
-    let node = Node::over(dir.path(), Setup::default());
+    storage.fill(&archive.tree("00-before"));
+    let node = storage.node();
     let facts = &archive.manifest["volumes"]["legacyv1a"];
     for v0_size in [None, Some(4 << 20)] {
         let hint = Hint {

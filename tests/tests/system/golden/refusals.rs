@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use system_tests::golden::node::Answer;
-use system_tests::golden::tree::files;
-use system_tests::golden::{Node, Setup, name};
+use system_tests::golden::{Node, name};
+use system_tests::storage::Storage;
 use xseg::Request;
 use xseg::protocol::{
     CloneRequest, CreateObject, CreateRequest, NameRequest, Operation, PortNo, mapflags,
@@ -14,16 +14,25 @@ use xseg::protocol::{
 
 const SIZE: u64 = 5 << 20;
 
-/// A node over files with a volume, a snapshot and an object.
-struct Victim {
-    dir: tempfile::TempDir,
+on_each! {
+    files, rados =>
+        b02_unknown_operations_are_answered,
+        b02_operations_of_other_peers_are_answered,
+        b22_sizes_larger_than_the_data,
+        b22_structures_whose_lengths_lie,
+        b22_counts_and_entries_of_create,
+        b22_targets_that_are_no_names,
+}
+
+/// A node with a volume, a snapshot and an object.
+struct Victim<'a> {
+    storage: &'a Storage,
     node: Node,
 }
 
-impl Victim {
-    fn new() -> Victim {
-        let dir = tempfile::tempdir().unwrap();
-        let node = Node::over(dir.path(), Setup::default());
+impl Victim<'_> {
+    fn new(storage: &Storage) -> Victim<'_> {
+        let node = storage.node();
         let client = node.client();
         client.create(name("volume-1"), SIZE).unwrap();
         node.write(client.ports().vlmcd, "volume-1", 0, b"safe")
@@ -34,14 +43,14 @@ impl Victim {
         client.close(name("volume-1"), Default::default()).unwrap();
         node.write(client.ports().blockerb, "object-1", 0, b"safe")
             .unwrap();
-        Victim { dir, node }
+        Victim { storage, node }
     }
 
     /// Runs `test`; afterwards everything is as before, and all peers answer.
     fn unharmed_by(self, test: impl FnOnce(&Node)) {
-        let before = files(self.dir.path());
+        let before = self.storage.files();
         test(&self.node);
-        assert_eq!(files(self.dir.path()), before);
+        assert_eq!(self.storage.files(), before);
         for port in self.node.all_ports() {
             self.node.client().ping(port).unwrap();
         }
@@ -75,11 +84,10 @@ fn ask_at_once(node: &Node, port: PortNo, request: Request, data: &[u8]) -> Answ
 }
 
 /// mapperd of the original never answered what it did not know, and did not stop any more (B2).
-#[test]
-fn b02_unknown_operations_are_answered() {
-    Victim::new().unharmed_by(|node| {
+fn b02_unknown_operations_are_answered(storage: &Storage) {
+    Victim::new(storage).unharmed_by(|node| {
         for port in node.all_ports() {
-            for op in (22..64).chain(71..=200).chain([1 << 16, u32::MAX]) {
+            for op in (22..64).chain(72..=200).chain([1 << 16, u32::MAX]) {
                 for (target, data) in [("volume-1", &[0; 600][..]), ("volume-1", &[]), ("", &[])] {
                     let target = if target.is_empty() {
                         xseg::Name::EMPTY
@@ -105,10 +113,9 @@ fn b02_unknown_operations_are_answered() {
 }
 
 /// What the original's mapperd and vlmcd swallowed or passed by.
-#[test]
-fn b02_operations_of_other_peers_are_answered() {
+fn b02_operations_of_other_peers_are_answered(storage: &Storage) {
     use Operation::*;
-    Victim::new().unharmed_by(|node| {
+    Victim::new(storage).unharmed_by(|node| {
         let ports = node.client().ports();
         let foreign: [(PortNo, &[Operation]); 4] = [
             (
@@ -152,9 +159,8 @@ fn b02_operations_of_other_peers_are_answered() {
 
 /// A request that asks for more than its data has room for (B22): the original's vlmcd wrote past
 /// the buffer, over the heap that all clients share.
-#[test]
-fn b22_sizes_larger_than_the_data() {
-    Victim::new().unharmed_by(|node| {
+fn b22_sizes_larger_than_the_data(storage: &Storage) {
+    Victim::new(storage).unharmed_by(|node| {
         let ports = node.client().ports();
         let (volume, object) = (name("volume-1"), name("object-1"));
         let mut refused = 0;
@@ -200,9 +206,8 @@ fn b22_sizes_larger_than_the_data() {
 }
 
 /// Structures that are too short, and names in them that claim to be longer than their field.
-#[test]
-fn b22_structures_whose_lengths_lie() {
-    Victim::new().unharmed_by(|node| {
+fn b22_structures_whose_lengths_lie(storage: &Storage) {
+    Victim::new(storage).unharmed_by(|node| {
         let ports = node.client().ports();
         let clone = CloneRequest {
             parent: name("snapshot-1"),
@@ -287,9 +292,8 @@ fn b22_structures_whose_lengths_lie() {
 }
 
 /// CREATE: counts that the data cannot hold, and names that no entry can.
-#[test]
-fn b22_counts_and_entries_of_create() {
-    Victim::new().unharmed_by(|node| {
+fn b22_counts_and_entries_of_create(storage: &Storage) {
+    Victim::new(storage).unharmed_by(|node| {
         let mapperd = node.client().ports().mapperd;
         let ask = |bytes: &[u8], size| {
             let request = Request {
@@ -345,10 +349,9 @@ fn b22_counts_and_entries_of_create() {
 }
 
 /// Targets that are no names, among them the path that the original followed out of its directory.
-#[test]
-fn b22_targets_that_are_no_names() {
+fn b22_targets_that_are_no_names(storage: &Storage) {
     use Operation::*;
-    Victim::new().unharmed_by(|node| {
+    Victim::new(storage).unharmed_by(|node| {
         let ports = node.client().ports();
         let served: [(PortNo, &[Operation]); 4] = [
             (

@@ -3,11 +3,19 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use system_tests::golden::archive::Stage;
 use system_tests::golden::tree::{
-    Files, assert_servable_by_the_original, decoded_hash, files, wrong_modes,
+    Files, assert_servable_by_the_original, decoded_hash, files, place, wrong_modes,
 };
-use system_tests::golden::{Archive, Node, Replay, Setup};
+use system_tests::golden::{Archive, Replay};
+use system_tests::storage::Storage;
+use tempfile::TempDir;
+
+on_each! {
+    files, direct, rados =>
+        b06_b07_a_life_of_v2_volumes_leaves_the_same,
+        older_formats_without_migration_leave_the_same,
+        older_formats_with_migration_leave_the_same,
+}
 
 /// Volumes that were truncated: the original brought stale bytes back, we do not.
 const TRUNCATED: [(&str, &str, &str); 2] = [
@@ -129,18 +137,11 @@ fn compare_names(archive: &Archive, stage: &str, ours: &Path, locks: bool) {
     assert_eq!(ours, theirs, "{stage}");
 }
 
-fn replay_v2(direct: bool) {
+fn b06_b07_a_life_of_v2_volumes_leaves_the_same(storage: &Storage) {
     let Some(archive) = Archive::unpack("v2-direct") else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over(
-        dir.path(),
-        Setup {
-            direct,
-            ..Setup::default()
-        },
-    );
+    let node = storage.node();
     let mut replay = Replay::new(&node, &Value::Null);
     let stages = archive.stages();
     for stage in stages.iter().filter(|stage| stage.name != "21-after-stop") {
@@ -148,15 +149,21 @@ fn replay_v2(direct: bool) {
         replay.read_back(stage, |volume, facts| {
             expected_hash(&stage.name, volume, facts)
         });
-        compare_names(&archive, &stage.name, dir.path(), true);
+        let tree = storage.tree();
+        compare_names(&archive, &stage.name, &tree, !storage.is_rados());
         if stage.kept {
-            compare(&stage.name, dir.path(), &archive.tree(&stage.name));
+            let theirs = theirs(&archive, &stage.name, storage);
+            compare(&stage.name, &tree, theirs.path());
         }
     }
     node.stop();
-    compare("21-after-stop", dir.path(), &archive.tree("21-after-stop"));
-    assert_servable_by_the_original(dir.path());
-    assert_eq!(wrong_modes(dir.path()), [""; 0]);
+    let last = "21-after-stop";
+    let tree = storage.tree();
+    compare(last, &tree, theirs(&archive, last, storage).path());
+    assert_servable_by_the_original(&tree);
+    if !storage.is_rados() {
+        assert_eq!(wrong_modes(&tree), [""; 0]);
+    }
     let last = stages
         .iter()
         .find(|stage| stage.name == "19-final")
@@ -164,124 +171,68 @@ fn replay_v2(direct: bool) {
     for (volume, facts) in last.volumes.as_object().unwrap() {
         let expected = expected_hash("21", volume, facts);
         assert_eq!(
-            decoded_hash(dir.path(), volume),
+            decoded_hash(&tree, volume),
             expected,
             "{volume} (decode.py)"
         );
     }
 }
 
-#[test]
-fn b06_b07_a_life_of_v2_volumes_leaves_the_same_trees_direct() {
-    replay_v2(true);
-}
-
-#[test]
-fn b06_b07_a_life_of_v2_volumes_leaves_the_same_trees_buffered() {
-    replay_v2(false);
-}
-
-/// The same in pools, as Python's `rados` sees them after each stage.
-#[cfg(feature = "rados")]
-#[test]
-fn a_life_of_v2_volumes_leaves_the_same_objects_on_rados() {
-    let test = "a_life_of_v2_volumes_leaves_the_same_objects_on_rados";
-    let Some(lab) = crate::rados::shared(test) else {
-        return;
-    };
-    let Some(archive) = Archive::unpack("v2-direct") else {
-        return;
-    };
-    let pools = system_tests::real::on_pools(lab, "replay-blocks", "replay-maps");
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::over_rados(dir.path(), pools.clone());
-    let mut replay = Replay::new(&node, &Value::Null);
-    let look = |stage: &Stage| {
-        let ours = tempfile::tempdir().unwrap();
-        system_tests::pools::take(lab, &pools, ours.path()).unwrap();
-        compare_names(&archive, &stage.name, ours.path(), false);
-        if stage.kept {
-            let theirs = archive.copy_of(&stage.name);
-            std::fs::remove_dir_all(theirs.path().join("locks")).unwrap();
-            compare(&stage.name, ours.path(), theirs.path());
+/// The original's tree of a kept stage, as it would be in such a storage: locks in a pool are no
+/// files, and a name has one place there.
+fn theirs(archive: &Archive, stage: &str, storage: &Storage) -> TempDir {
+    let theirs = archive.copy_of(stage);
+    if storage.is_rados() {
+        let locks = theirs.path().join("locks");
+        if locks.exists() {
+            std::fs::remove_dir_all(locks).unwrap();
         }
-        ours
-    };
-    let stages = archive.stages();
-    let (last, before) = stages.split_last().unwrap();
-    for stage in before {
-        replay.perform(stage);
-        replay.read_back(stage, |volume, facts| {
-            expected_hash(&stage.name, volume, facts)
-        });
-        look(stage);
+        for path in files(theirs.path()).into_keys() {
+            let (part, object) = (path.split('/').next(), path.rsplit('/').next());
+            let place = place(theirs.path(), part.unwrap(), object.unwrap());
+            let from = theirs.path().join(&path);
+            assert!(place == from || !place.exists(), "{path} has two places");
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::rename(from, place).unwrap();
+        }
     }
-    node.stop();
-    assert_servable_by_the_original(look(last).path());
-    println!(
-        "{} stages left the objects that the original left",
-        stages.len()
-    );
+    theirs
 }
 
 /// Replays stages of the legacy archive over a copy of the tree of the stage `from`.
-fn replay_legacy(archive: &Archive, stages: &[Stage], from: &str, setup: Setup) {
-    let dir = archive.copy_of(from);
-    let node = Node::over(dir.path(), setup);
+fn replay_legacy(storage: &Storage, stages: impl Fn(&str) -> bool, from: &str) {
+    let Some(archive) = Archive::unpack("legacy") else {
+        return;
+    };
+    storage.fill(&archive.tree(from));
+    let node = storage.node();
     let mut replay = Replay::new(&node, &archive.manifest["volumes"]);
-    for stage in stages {
+    let look = |stage: &str| {
+        let theirs = theirs(&archive, stage, storage);
+        compare(&format!("legacy {stage}"), &storage.tree(), theirs.path());
+    };
+    let mut stages_of = archive.stages();
+    stages_of.retain(|stage| stages(&stage.name));
+    for stage in &stages_of {
         replay.perform(stage);
+        node.settle();
         if stage.kept {
-            compare(
-                &format!("legacy {}", stage.name),
-                dir.path(),
-                &archive.tree(&stage.name),
-            );
+            look(&stage.name);
         }
     }
     node.stop();
-    let last = stages.iter().rfind(|stage| stage.kept).unwrap();
-    compare(
-        &format!("legacy {}", last.name),
-        dir.path(),
-        &archive.tree(&last.name),
-    );
-    assert_servable_by_the_original(dir.path());
+    let last = stages_of.iter().rfind(|stage| stage.kept).unwrap();
+    look(&last.name);
+    assert_servable_by_the_original(&storage.tree());
 }
 
-#[test]
-fn older_formats_without_migration_leave_the_same_trees() {
-    let Some(archive) = Archive::unpack("legacy") else {
-        return;
-    };
-    let mut stages = archive.stages();
-    stages.retain(|stage| stage.name.as_str() < "10");
-    for direct in [true, false] {
-        replay_legacy(
-            &archive,
-            &stages,
-            "00-before",
-            Setup {
-                direct,
-                ..Setup::default()
-            },
-        );
-    }
+fn older_formats_without_migration_leave_the_same(storage: &Storage) {
+    replay_legacy(storage, |stage| stage < "10", "00-before");
 }
 
-#[test]
-fn older_formats_with_migration_leave_the_same_trees() {
-    let Some(archive) = Archive::unpack("legacy") else {
-        return;
-    };
-    let mut stages = archive.stages();
-    stages.retain(|stage| stage.name.as_str() >= "10");
-    for direct in [true, false] {
-        let setup = Setup {
-            direct,
-            migrate: true,
-            ..Setup::default()
-        };
-        replay_legacy(&archive, &stages, "02-nomigrate-opened-E", setup);
-    }
+/// In a pool nothing moves, so that the same comes of it without `pithos_migrate`.
+fn older_formats_with_migration_leave_the_same(storage: &Storage) {
+    let mut storage = storage.clone();
+    storage.setup.migrate = true;
+    replay_legacy(&storage, |stage| stage >= "10", "02-nomigrate-opened-E");
 }

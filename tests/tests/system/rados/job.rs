@@ -1,7 +1,7 @@
 //! The main job, and what it leaves in the pools, as Python's `rados` and the golden trees' decoder
 //! see it.
 
-use super::{below_target, name, shared, vlmc};
+use super::{below_target, name, vlmc};
 use client::{Hint, Volume};
 use rados_lab::Lab;
 use rand::{Rng, SeedableRng};
@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use system_tests::golden::archive::missing_tool;
 use system_tests::golden::tree::{assert_servable_by_the_original, decoded_hash, files, sha256};
-use system_tests::pools;
-use system_tests::real::{self, RealNode};
+use system_tests::real::RealNode;
+use system_tests::storage::sample;
 
 /// Bytes of the imported image: not whole blocks of a volume.
 const IMAGE: usize = (9 << 20) + 4096;
@@ -48,11 +48,12 @@ fn lock_of(lab: &Lab, pool: &str, volume: &str) -> serde_json::Value {
 /// Create, import, snapshot, clone, change, verify, restart, delete; then others look.
 #[test]
 fn the_main_job_on_rados() {
-    let Some(lab) = shared("the_main_job_on_rados") else {
+    let Some(pools) = rados_lab::borrow("the_main_job_on_rados") else {
         return;
     };
-    let pools = real::on_pools(lab, "job-blocks", "job-maps");
-    let start = RealNode::start(&below_target(), |params| params.rados = Some(pools.clone()));
+    let start = RealNode::start(&below_target(), |params| {
+        params.rados = Some(sample(&pools));
+    });
     let mut node = start.unwrap();
     crate::embedded::main_job(&node.client());
 
@@ -76,7 +77,7 @@ fn the_main_job_on_rados() {
         }
     };
     verify(&node);
-    let lock = lock_of(lab, "job-maps", "imported");
+    let lock = lock_of(pools.lab(), &pools.maps, "imported");
     assert_eq!(
         (&lock["type"], &lock["tag"]),
         (&"exclusive".into(), &"".into())
@@ -94,14 +95,13 @@ fn the_main_job_on_rados() {
     vlmc(&node, &["remove", "cloned"]);
     assert!(node.stop().unwrap().success());
 
-    let lock = lock_of(lab, "job-maps", "imported");
+    let lock = lock_of(pools.lab(), &pools.maps, "imported");
     assert_eq!(lock["lockers"].as_array().unwrap().len(), 0, "{lock}");
+    let facts = pools.facts().unwrap();
+    let lock = &facts["maps/imported_lock"];
+    assert!(lock.is_lock && lock.locker.is_none(), "{lock:?}");
     let tree = tempfile::tempdir().unwrap();
-    let locks = pools::take(lab, &pools, tree.path()).unwrap();
-    assert!(
-        locks.iter().any(|lock| lock == "imported_lock"),
-        "{locks:?}"
-    );
+    pools.take(tree.path()).unwrap();
     look(tree.path(), &expected[..2]);
 }
 

@@ -133,6 +133,8 @@ fn numbers(claims: &mut Claims) {
         // Between peers.
         ("Fence", ""),
         ("SyncTag", ""),
+        // For the tools alone.
+        ("Migrate", ""),
     ];
     for &operation in Operation::ALL {
         let rust = format!("{operation:?}");

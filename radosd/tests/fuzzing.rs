@@ -1,0 +1,3 @@
+//! The fuzz targets of the decoders, with their stored corpus.
+
+fuzzing::tests!(radosd::fuzz::TARGETS);
