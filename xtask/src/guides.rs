@@ -7,7 +7,7 @@
 //!    '-- unshare --mount --pid -- cargo xtask guides --inside      its end is the end of all it ran
 //!          | two machines: `vmhost`, `pithos`: overlays of the bare Debian, /srv shared
 //!          | `old`: what Synnefo 0.15 and Archipelago 0.3 left; `objects`: what must be readable
-//!          '-- `host`, `worker`, `together`, `after`: the steps, in the guides' order
+//!          '-- `host`, `ganeti`, `worker`, `together`, `after`, `rados`: the steps, in order
 //! ```
 //!
 //! What always holds:
@@ -19,6 +19,7 @@
 
 mod after;
 mod base;
+mod ganeti;
 mod host;
 mod machine;
 mod objects;
@@ -27,7 +28,7 @@ mod rados;
 mod together;
 mod worker;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use crate::deb::{self, failed};
@@ -101,6 +103,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         println!("test result: ok. 1 passed; 0 failed");
         return Ok(true);
     }
+    let _alone = run.lock()?;
     let followed = run.follow(options)?;
     let (word, passed) = if followed { ("ok", 1) } else { ("FAILED", 0) };
     // As the harness of Rust's tests says it, for whoever counts.
@@ -112,6 +115,15 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
 }
 
 impl Run {
+    /// Only one run at a time has the folder.
+    fn lock(&self) -> io::Result<Flock<File>> {
+        let path = self.dir.with_extension("lock");
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        let file = File::options().create(true).append(true).open(&path)?;
+        let busy = |_| failed(format!("another run has {}", path.display()));
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(busy)
+    }
+
     /// The packages and a bare Debian, at the same time; then the run.
     fn follow(&self, options: &Options) -> io::Result<bool> {
         let (clean, is_bare) = thread::scope(|scope| {
@@ -133,6 +145,8 @@ impl Run {
     /// Starts the second half, and cleans up after it however it ended.
     fn outside(&self, verbose: bool) -> io::Result<bool> {
         let begin = Instant::now();
+        // Of a run that was killed together with its outside.
+        self.let_loops_go();
         remove(&self.dir)?;
         fs::create_dir_all(&self.dir)?;
         let mut command = Command::new("unshare");
@@ -162,6 +176,7 @@ impl Run {
         let (host, worker) = (host?, worker?);
         old::lay(self, &host, &worker, &objects)?;
         let outcome = host::upgrade(&host, &objects)
+            .and_then(|()| ganeti::disks(&host, &objects))
             .and_then(|()| worker::upgrade(&worker, &objects))
             .and_then(|()| together::migrate(&host, &worker, &objects))
             .and_then(|()| after::finish(&host, &worker, &objects));

@@ -29,6 +29,7 @@ const SUBCOMMANDS: [&str; 7] = [
     "vlmc-migrate.1",
     "archipelago-start.8",
     "archipelago-stop.8",
+    "finalize_upgrade_0.4.8",
 ];
 /// Hidden, or of clap itself.
 const NO_PAGES: [&str; 4] = [

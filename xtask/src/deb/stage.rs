@@ -13,8 +13,9 @@ use super::{cargo, failed, succeed};
 use crate::test::workspace;
 
 /// Whose programs and library are packaged.
-pub(super) const CRATES: [&str; 6] = [
+pub(super) const CRATES: [&str; 7] = [
     "archip-fuse",
+    "archip-ganeti",
     "archip-manual",
     "archip-nbd",
     "archip-node",
@@ -24,10 +25,11 @@ pub(super) const CRATES: [&str; 6] = [
 /// What brings librados into them.
 pub(super) const RADOS: &str = "archip-node/rados";
 /// Into `usr/bin`.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "archip-bench",
     "archip-filed",
     "archip-fuse",
+    "archip-ganeti",
     "archip-mapperd",
     "archip-nbd",
     "archip-node",
@@ -38,9 +40,15 @@ const PROGRAMS: [&str; 11] = [
     "xseg",
 ];
 /// Once more, with librados.
-const RADOS_PROGRAMS: [&str; 2] = ["archip-node", "vlmc"];
+const RADOS_PROGRAMS: [(&str, &str); 3] = [
+    ("archip-node", "archip-node"),
+    (FINALIZER.0, FINALIZER.1),
+    ("vlmc", "vlmc"),
+];
+/// What the guide calls "the provided script": as it is built, and as it is called.
+const FINALIZER: (&str, &str) = ("finalize_upgrade", "finalize_upgrade_0.4");
 /// Files that are installed as they are in the repository: from, to, whether they are run.
-const FILES: [(&str, &str, bool); 5] = [
+const FILES: [(&str, &str, bool); 6] = [
     (
         "packaging/archipelago.conf",
         "etc/archipelago/archipelago.conf",
@@ -49,6 +57,11 @@ const FILES: [(&str, &str, bool); 5] = [
     (
         "packaging/archipelago.conf.rados_example",
         "etc/archipelago/archipelago.conf.rados_example",
+        false,
+    ),
+    (
+        "ganeti/parameters.list",
+        "usr/share/ganeti/extstorage/archipelago/parameters.list",
         false,
     ),
     (
@@ -86,6 +99,8 @@ impl Stage {
         for name in PROGRAMS {
             self.install(&self.built(name), &format!("usr/bin/{name}"), true)?;
         }
+        let to = format!("usr/lib/archipelago/{}", FINALIZER.1);
+        self.install(&self.built(FINALIZER.0), &to, true)?;
         self.library()?;
         self.manual()?;
         for (from, to, run) in FILES {
@@ -93,9 +108,9 @@ impl Stage {
         }
         if rados {
             self.build(&["archip-node", "vlmc"], &[RADOS])?;
-            for name in RADOS_PROGRAMS {
-                let to = format!("usr/lib/archipelago/rados/{name}");
-                self.install(&self.built(name), &to, true)?;
+            for (built, called) in RADOS_PROGRAMS {
+                let to = format!("usr/lib/archipelago/rados/{called}");
+                self.install(&self.built(built), &to, true)?;
             }
             self.install(&self.built("archip-radosd"), "usr/bin/archip-radosd", true)?;
         }

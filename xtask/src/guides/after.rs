@@ -34,6 +34,11 @@ fn finalize(host: &Machine) -> io::Result<()> {
         let text = host.read(&format!("/root/upgrade/{log}"))?;
         check(text.is_empty(), format!("{log} is empty"))?;
     }
+    let upgraded = host.read("/root/upgrade/upgraded.log")?;
+    check(
+        upgraded == "legacyv1b\n",
+        "upgraded.log names the volume that nobody had opened",
+    )?;
     let left = host.ok_quietly(&format!("find {DATA}/maps -name 'archip_*'"))?;
     check(left.is_empty(), "no map of release 0.3 is left")
 }
@@ -43,19 +48,22 @@ fn at_once(host: &Machine) -> io::Result<()> {
         "at once",
         "vlmc migrate --all, for those who do not wait for lazy migration",
     );
+    let before = at_old_places(host)?;
+    check(before > 20, format!("{before} files are at old places"))?;
     host.ok("vlmc migrate --all")?;
-    // At its old place a file of 64 hex digits lies where its own first digits say, and one of
-    // release 0.3 where those after its prefix say.
+    let left = at_old_places(host)?;
+    check(left == 0, format!("{left} files are"))
+}
+
+/// How many files lie where Pithos and release 0.3 kept them: one of 64 hex digits where its own
+/// first digits say, one of release 0.3 where those after its prefix say.
+fn at_old_places(host: &Machine) -> io::Result<usize> {
     let line = format!(
         "find {DATA} -type f -printf '%P\\n' | sed 's|^[a-z]*/||' | \
          awk -F/ '{{ n = $4; sub(/^archip_/, \"\", n); \
          if (NF == 4 && $1 $2 $3 == substr(n, 1, 6)) print }}'"
     );
-    let left = host.ok_quietly(&line)?;
-    check(
-        left.is_empty(),
-        format!("nothing is left at an old place{left}"),
-    )
+    Ok(host.ok_quietly(&line)?.lines().count())
 }
 
 fn everything(host: &Machine, worker: &Machine, objects: &Objects) -> io::Result<()> {

@@ -37,12 +37,7 @@ pub(super) fn upgrade(worker: &Machine, objects: &Objects) -> io::Result<()> {
         "2.2 to 3. databases, vncauthproxy, quotas: nothing of ours",
     );
     configure(worker)?;
-    services(worker, objects)?;
-    step(
-        GUIDE,
-        "6. Add unique names to disks of all Ganeti instances: Synnefo's and Ganeti's",
-    );
-    Ok(())
+    services(worker, objects)
 }
 
 fn configure(worker: &Machine) -> io::Result<()> {

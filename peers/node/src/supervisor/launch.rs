@@ -94,8 +94,13 @@ pub fn rados_programs() -> Option<PathBuf> {
         return None;
     }
     let own = std::env::current_exe().ok()?;
-    let dir = own.parent()?.parent()?.join("lib/archipelago/rados");
-    dir.is_dir().then_some(dir)
+    let dir = own.parent()?;
+    // Beside PREFIX/bin, or in PREFIX/lib/archipelago where this program is.
+    let dirs = [
+        dir.parent()?.join("lib/archipelago/rados"),
+        dir.join("rados"),
+    ];
+    dirs.into_iter().find(|dir| dir.is_dir())
 }
 
 fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
