@@ -25,6 +25,7 @@ mod machine;
 mod objects;
 mod old;
 mod rados;
+mod systemd;
 mod together;
 mod worker;
 
@@ -150,7 +151,7 @@ impl Run {
         remove(&self.dir)?;
         fs::create_dir_all(&self.dir)?;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child=KILL"]);
+        command.args(["--mount-proc", "--pid", "--fork", "--kill-child=KILL"]);
         command.args(["--propagation", "private"]);
         command.arg(std::env::current_exe()?);
         command.args(["guides", "--inside", "--packages"]);
@@ -158,6 +159,9 @@ impl Run {
         command.args(verbose.then_some("--verbose"));
         let status = command.status()?;
         self.let_loops_go();
+        if let Ok(Some(cgroup)) = systemd::cgroup() {
+            systemd::remove_cgroup(&cgroup);
+        }
         if status.success() {
             remove(&self.dir)?;
         } else {
@@ -183,6 +187,7 @@ impl Run {
         // Also when a step failed: a loop device outlives its process.
         let unmapped = host.unmap_everything();
         outcome.and(unmapped)?;
+        systemd::service(self, verbose)?;
         println!("\nboth guides were followed to their ends");
         Ok(())
     }

@@ -12,7 +12,8 @@ use crate::test::workspace;
 
 /// What our packages need of Debian, what runs in the machines beside them, and what looks at them.
 /// They are fetched here and installed there, so that a run needs no network.
-const FETCHED: &str = "adduser gunicorn logrotate librados2 python3 python3-gevent";
+const FETCHED: &str =
+    "adduser dbus gunicorn logrotate librados2 python3 python3-gevent systemd systemd-sysv";
 
 /// Where it is kept.
 pub(super) fn dir() -> PathBuf {

@@ -28,6 +28,8 @@ pub(super) struct Machine {
     root: PathBuf,
     run: PathBuf,
     verbose: bool,
+    /// systemd, if the machine was started and is not only a root.
+    init: Option<u32>,
 }
 
 impl Machine {
@@ -55,6 +57,7 @@ impl Machine {
             root,
             run: run.dir.clone(),
             verbose,
+            init: None,
         };
         machine.bind(Path::new("/dev"), "dev")?;
         machine.bind(&shared, "srv")?;
@@ -108,8 +111,8 @@ impl Machine {
 
     /// The same, and the line is not shown: it is ours, and in no guide.
     pub(super) fn quietly(&self, line: &str) -> io::Result<Said> {
-        let mut command = Command::new("unshare");
-        command.args(["--uts", "sh", "-c"]);
+        let mut command = self.door();
+        command.args(["sh", "-c"]);
         command.arg("hostname \"$1\" && exec chroot \"$2\" timeout -k 5 \"$3\" sh -c \"$4\"");
         command.args(["sh", self.name]).arg(&self.root);
         command.args([PATIENCE_S, line]);
@@ -129,6 +132,32 @@ impl Machine {
             print!("{}{}", said.out, said.err);
         }
         Ok(said)
+    }
+
+    /// The command through which another runs in this machine.
+    fn door(&self) -> Command {
+        match self.init {
+            None => {
+                let mut command = Command::new("unshare");
+                command.arg("--uts");
+                command
+            }
+            Some(pid) => {
+                let mut command = Command::new("nsenter");
+                command.args(["-t", &pid.to_string(), "-m", "-p", "-u", "-C"]);
+                command
+            }
+        }
+    }
+
+    /// From now on commands run beside this process, the first of the machine.
+    pub(super) fn was_started(&mut self, init: u32) {
+        self.init = Some(init);
+    }
+
+    /// Its root.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A line that must succeed; what it printed.

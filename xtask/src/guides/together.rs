@@ -36,13 +36,13 @@ struct Progress {
 type Shared = Arc<(Mutex<Progress>, Condvar)>;
 
 /// A guest: it writes to a device in rounds, each durably, until it is told to end.
-struct Guest {
+pub(super) struct Guest {
     shared: Shared,
     thread: JoinHandle<io::Result<u64>>,
 }
 
 impl Guest {
-    fn boot(device: &Path) -> io::Result<Guest> {
+    pub(super) fn boot(device: &Path) -> io::Result<Guest> {
         let device = File::options().read(true).write(true).open(device)?;
         let shared = Shared::default();
         let theirs = shared.clone();
@@ -61,7 +61,7 @@ impl Guest {
     }
 
     /// Returns when so many more rounds are done.
-    fn await_rounds(&self, more: u64) -> io::Result<()> {
+    pub(super) fn await_rounds(&self, more: u64) -> io::Result<()> {
         let until = self.rounds() + more;
         let goes_on = |progress: &mut Progress| progress.rounds < until && !progress.over;
         let progress = self.shared.1.wait_while(lock(&self.shared), goes_on);
@@ -72,7 +72,7 @@ impl Guest {
     }
 
     /// How many rounds it wrote, all of them without an error.
-    fn shut_down(self) -> io::Result<u64> {
+    pub(super) fn shut_down(self) -> io::Result<u64> {
         lock(&self.shared).end = true;
         self.thread
             .join()
