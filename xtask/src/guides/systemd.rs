@@ -176,16 +176,24 @@ fn life(machine: &Machine) -> io::Result<()> {
     machine.ok(&format!("vlmc unmap {VOLUME}")).map(drop)
 }
 
-/// The guide types `archipelago stop` and `start`, whoever started the node. systemd, which saw its
-/// service end, once stopped the node that was started by hand a moment later.
+/// The guide types `archipelago stop` and `start`, whoever started the node. systemd, which sees its
+/// service end, must not stop what was started by hand meanwhile.
 fn by_hand(machine: &Machine) -> io::Result<()> {
     machine.ok("service archipelago start")?;
+    // What systemd runs says so in the journal.
+    let stops = || {
+        machine.ok_quietly(
+            "journalctl --sync; journalctl -u archipelago -o cat | grep -c '^Stoping'; true",
+        )
+    };
+    let before = stops()?;
     machine.ok("archipelago stop && archipelago start")?;
     // systemd has done all that it does about a service that has ended.
     let over = "systemctl show --property SubState --value archipelago";
     machine.ok_quietly(&format!(
         "until [ \"$({over})\" = dead ]; do sleep 0.1; done"
     ))?;
+    check(stops()? == before, "systemd has stopped nothing")?;
     machine.ok("archipelago status")?;
     machine.ok("archipelago stop")?;
     machine.ok("service archipelago start")?;
