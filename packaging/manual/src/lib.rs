@@ -45,9 +45,7 @@ pub fn programs() -> Vec<(&'static str, Command)> {
 /// Writes a page for each program and each subcommand that help shows into `dir`.
 pub fn man_pages(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    // It is called by its path, so nobody completes it.
-    let finalizer = ("8", vlmc::finalize::command());
-    for (section, command) in programs().into_iter().chain([finalizer]) {
+    for (section, command) in programs() {
         let mut command = command.disable_help_subcommand(true);
         command.build();
         page(section, command, dir)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What is installed, by hand: a program that is forgotten in the list of the library is missing.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "archip-bench.1",
     "vlmc.1",
     "xseg.1",
@@ -29,7 +29,6 @@ const SUBCOMMANDS: [&str; 7] = [
     "vlmc-migrate.1",
     "archipelago-start.8",
     "archipelago-stop.8",
-    "finalize_upgrade_0.4.8",
 ];
 /// Hidden, or of clap itself.
 const NO_PAGES: [&str; 4] = [
