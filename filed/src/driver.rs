@@ -290,6 +290,7 @@ impl Driver for Filed {
             max_io: MAX_IO,
             write_through: self.core.write_through,
             fences: false,
+            hears: false,
         }
     }
 

@@ -154,11 +154,11 @@ impl Locks {
                 Some(alive) => !alive,
                 None => ours,
             };
+            if broken && !(may && ours) {
+                return Err(Errno::STALE);
+            }
             if !may {
                 return Err(Errno::BUSY);
-            }
-            if broken && !ours {
-                return Err(Errno::STALE);
             }
             let file = match ours && holder.alive == Some(false) {
                 true => self.adopt(found)?,

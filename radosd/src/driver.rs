@@ -352,6 +352,7 @@ impl Driver for Radosd {
             max_io: MAX_IO,
             write_through: true,
             fences: true,
+            hears: true,
         }
     }
 

@@ -8,6 +8,7 @@
 //! - [`storage`]: where a node's objects are, so that one test body runs on each storage;
 //! - [`straight`]: what a verifier wrote, compared with the files themselves;
 //! - [`pools`]: the same with the objects of a cluster;
+//! - [`halt`]: a process that hangs for as long as a test wants;
 //! - [`stopper`]: stops a process in the midst of what it does;
 //! - [`windows`]: in which windows of a request's life a process was when it was killed;
 //! - [`ending`]: whether its ring had ended before its successor began;
@@ -15,6 +16,7 @@
 
 pub mod ending;
 pub mod golden;
+pub mod halt;
 pub mod old;
 pub mod pools;
 pub mod real;

@@ -99,12 +99,15 @@ numbers! {
         SyncTag = 70,
         /// Ours: one page of moving objects out of the places of older layouts (JSON).
         Migrate = 71,
+        /// Ours, between peers: answers when nobody holds a lock any more, and at the moment that
+        /// `offset` says (ns of the boot clock) in any case. It takes nothing.
+        AwaitLock = 72,
     }
 }
 
 /// Flags of a request.
 pub mod flags {
-    /// ACQUIRE: do not wait.
+    /// ACQUIRE, MAPW: do not wait for another node's lock.
     pub const NOSYNC: u32 = 1;
     /// Flush before.
     pub const FLUSH: u32 = 2;

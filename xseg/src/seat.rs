@@ -359,13 +359,17 @@ impl Seat {
         })
     }
 
-    /// Stops waiting for a request: its reply will be freed unread.
-    pub fn forget(&mut self, id: RequestId) {
-        if let Some(region) = self.regions.get_mut(usize::from(id.region))
-            && region.sent[id.slot.0 as usize] == id.generation + 1
-        {
-            region.sent[id.slot.0 as usize] = 0;
-        }
+    /// Stops waiting for a request: its reply will be freed unread. False: it is not waited for.
+    pub fn forget(&mut self, id: RequestId) -> bool {
+        let sent = self
+            .regions
+            .get_mut(usize::from(id.region))
+            .and_then(|region| region.sent.get_mut(id.slot.0 as usize));
+        let Some(sent) = sent.filter(|sent| **sent == id.generation + 1) else {
+            return false;
+        };
+        *sent = 0;
+        true
     }
 
     // ---- serving ----

@@ -307,3 +307,32 @@ fn a_lock_of_the_dead_goes_to_one() {
         assert_eq!(taken, 1);
     }
 }
+
+/// A lock that was broken while a successor was about to come: it heard EBUSY while the new owner had
+/// the volume, and let its guests wait for it, as if they had never had it.
+#[test]
+fn what_was_broken_is_said_to_be_so_whoever_has_it() {
+    let place = Place::new(SETTINGS[1]);
+    let held = place.setting.dir();
+    let open = |owner: &str| {
+        let mut config = place.setting.config(place.data.path(), owner);
+        config.lock_dir = Some(place.locks.path().to_owned());
+        config.held_dir = (owner == "node_1").then(|| held.path().join("held"));
+        Files::open(config)
+    };
+    let mut ours = open("node_1");
+    ours.acquire().unwrap();
+    drop(ours);
+    let mut other = open("node_2");
+    other.release(true).unwrap();
+    other.acquire().unwrap();
+    let mut successor = open("node_1");
+    assert_eq!(successor.acquire(), Err(Errno::STALE));
+    other.release(false).unwrap();
+    assert_eq!(successor.acquire(), Err(Errno::STALE));
+    assert_eq!(successor.release(false), Err(Errno::NOENT));
+    other.acquire().unwrap();
+    assert_eq!(successor.acquire(), Err(Errno::BUSY), "as for everybody");
+    other.release(false).unwrap();
+    assert!(!successor.acquire().unwrap().already_ours);
+}

@@ -32,7 +32,7 @@ impl Fences {
         }
     }
 
-    /// Whether a data write under `lease` may start. A lease of 0 is mapperd's own word.
+    /// Whether a data write under `lease` may start. One without a lease is a client's own.
     pub(crate) fn admits(&self, tag: u32, lease: u64, now: u64) -> bool {
         if tag == 0 || lease == 0 {
             return true;

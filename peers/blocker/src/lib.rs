@@ -13,10 +13,11 @@
 //!   instance, than every fence of its tag, and than [`runtime::LeaseTerm`].
 //! - A map write under a lock is submitted only while the lock file is still there.
 //! - A client's own write (public region) is durable when answered; only peers may ask for less.
+//! - Who waits for a lock holds up nobody: neither a thread nor a place in the table of operations.
 //!
 //! - [`parse`]: from a request to an operation;
 //! - [`fence`]: leases and fences;
-//! - [`waiters`]: ACQUIREs that wait;
+//! - [`waiters`]: those who wait for a lock;
 //! - [`reply`]: from a driver's answer to the bytes of a reply;
 //! - [`peer`]: the peer.
 

@@ -156,7 +156,7 @@ pub(crate) fn operation(request: &Request, cx: &Context<'_>) -> Result<Op, i32> 
             name: volume(&request.target)?,
             force: request.has(flags::FORCE),
         },
-        Some(Operation::LockInfo) => Op::LockInfo {
+        Some(Operation::LockInfo | Operation::AwaitLock) => Op::LockInfo {
             name: volume(&request.target)?,
         },
         _ => return Err(libc::EOPNOTSUPP),

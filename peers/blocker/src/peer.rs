@@ -4,7 +4,7 @@ use crate::fence::Fences;
 use crate::parse::{self, Context, Keep};
 use crate::reply;
 use crate::waiters::{RETRY_NS, Waiters};
-use driver::{Done, Driver, HashAlgorithm, Op, OpId, Tag};
+use driver::{Detail, Done, Driver, Errno, HashAlgorithm, Op, OpId, Tag};
 use reactor::{Env, Executor, Timers};
 use runtime::{Desk, LeaseTerm, Peer, volume_tag};
 use std::collections::{HashSet, VecDeque};
@@ -43,35 +43,37 @@ enum Step {
 }
 
 #[derive(Default, serde::Serialize)]
-struct Counters {
-    served: u64,
+pub(crate) struct Counters {
+    pub(crate) served: u64,
     failed: u64,
     bytes_read: u64,
     bytes_written: u64,
     refused_stale: u64,
     lost_locks: u64,
+    /// Those who waited for a lock and were told by the driver, not by the clock.
+    pub(crate) waits_heard: u64,
 }
 
 /// The blocker.
 pub struct Blocker {
     settings: Settings,
-    desk: Desk,
-    driver: Box<dyn Driver>,
-    env: Env,
-    timers: Timers,
-    executor: Executor,
+    pub(crate) desk: Desk,
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) env: Env,
+    pub(crate) timers: Timers,
+    pub(crate) executor: Executor,
     keep: Keep,
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     backlog: VecDeque<(Incoming, Request)>,
     fences: Fences,
-    waiters: Waiters,
-    alarm: Option<u64>,
+    pub(crate) waiters: Waiters,
+    pub(crate) alarm: Option<u64>,
     /// The volumes whose lock this instance knows to be ours.
     locks: HashSet<driver::Name>,
     done: Vec<Done>,
-    counters: Counters,
-    stopping: bool,
+    pub(crate) counters: Counters,
+    pub(crate) stopping: bool,
 }
 
 impl Blocker {
@@ -133,7 +135,7 @@ impl Blocker {
                 self.settle_fences();
             }
             Some(Operation::Status) if request.target.is_empty() => self.status(incoming, request),
-            Some(Operation::Fence | Operation::SyncTag) if !private => {
+            Some(Operation::Fence | Operation::SyncTag | Operation::AwaitLock) if !private => {
                 self.fail(incoming, libc::EOPNOTSUPP);
             }
             _ => return Some(incoming),
@@ -159,7 +161,7 @@ impl Blocker {
     }
 
     /// Starts a request, or queues it when the table is full.
-    fn start_request(&mut self, incoming: Incoming, request: &Request) {
+    pub(crate) fn start_request(&mut self, incoming: Incoming, request: &Request) {
         let Some(incoming) = self.serve_here(incoming, request) else {
             return;
         };
@@ -274,6 +276,9 @@ impl Blocker {
         } = flight;
         let operation = request.operation();
         match done.result {
+            Ok(reply) if operation == Some(Operation::AwaitLock) => {
+                self.finish_look(incoming, request, &reply);
+            }
             Ok(reply) => {
                 self.note(operation, &request, &reply);
                 let said = reply::say(reply.detail, operation);
@@ -305,12 +310,7 @@ impl Blocker {
             (Some(Operation::Acquire), libc::EBUSY)
                 if !request.has(flags::NOSYNC) && !self.stopping =>
             {
-                let at = self.env.clock.now_ns() + RETRY_NS;
-                if let Ok(volume) = parse::name(&request.target) {
-                    self.driver.await_lock(&volume);
-                }
-                self.waiters.push(at, incoming, request);
-                self.set_alarm();
+                self.let_wait(self.env.clock.now_ns() + RETRY_NS, incoming, request);
             }
             _ => self.fail(incoming, errno),
         }
@@ -364,10 +364,12 @@ impl Blocker {
                 };
                 self.submit(incoming, &request, op, Step::Unlock);
             }
-            Err(_) => {
+            Err(Errno::BUSY | Errno::STALE) => {
                 self.counters.lost_locks += 1;
                 self.fail(incoming, libc::ESTALE);
             }
+            // Nobody knows whose it is.
+            Err(errno) => self.fail(incoming, errno.0),
         }
     }
 
@@ -392,39 +394,6 @@ impl Blocker {
             self.desk.answer(incoming, Answer::served(0));
         }
     }
-
-    /// Wakes the reactor when the next waiting ACQUIRE is due.
-    fn set_alarm(&mut self) {
-        let Some(at) = self.waiters.next() else {
-            return;
-        };
-        if self.alarm.is_some_and(|alarm| alarm <= at) {
-            return;
-        }
-        self.alarm = Some(at);
-        let sleep = self.timers.sleep_until(at);
-        self.executor.spawn(sleep);
-    }
-
-    fn retry_waiters(&mut self) -> bool {
-        if self.waiters.next().is_some() {
-            let mut freed = Vec::new();
-            self.driver.freed_locks(&mut freed);
-            freed
-                .iter()
-                .for_each(|volume| self.waiters.released(volume));
-        }
-        let now = self.env.clock.now_ns();
-        if self.waiters.next().is_none_or(|at| at > now) {
-            return false;
-        }
-        self.alarm = None;
-        while let Some((incoming, request)) = self.waiters.due(now) {
-            self.start_request(incoming, &request);
-        }
-        self.set_alarm();
-        true
-    }
 }
 
 /// How many names a page is to have.
@@ -434,7 +403,7 @@ fn page(request: &Request) -> usize {
         .clamp(1, 4096)
 }
 
-/// Whether a lease guards the request: it changes a volume's data.
+/// Whether a lease guards the request, if it names one: it changes a volume's data.
 fn is_data_write(request: &Request) -> bool {
     matches!(
         request.operation(),
@@ -444,13 +413,14 @@ fn is_data_write(request: &Request) -> bool {
                 | Operation::Discard
                 | Operation::Truncate
                 | Operation::Copy
+                | Operation::Delete
         )
     )
 }
 
 /// Whether ACQUIRE found the lock ours already.
 fn was_ours(reply: &driver::Reply) -> bool {
-    matches!(&reply.detail, driver::Detail::Lock(lock) if lock.already_ours)
+    matches!(&reply.detail, Detail::Lock(lock) if lock.already_ours)
 }
 
 /// The volume whose lock a request is about; EINVAL when its tag is another's.

@@ -64,7 +64,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = match self.errno {
             libc::ENXIO | libc::ENOTCONN | libc::ECONNRESET => "the node does not run".to_owned(),
-            libc::ESTALE => "this node no longer holds the volume's lock".to_owned(),
+            libc::ESTALE => {
+                "this node no longer holds the volume's lock; close it and open it again".to_owned()
+            }
             libc::EBUSY => "it is locked or in use elsewhere".to_owned(),
             libc::EROFS => "it is read-only".to_owned(),
             libc::ENOENT => "there is no such volume, object or lock".to_owned(),

@@ -133,6 +133,7 @@ impl Driver for MemoryDriver {
             max_io: 64 << 20,
             write_through: false,
             fences: false,
+            hears: true,
         }
     }
 
@@ -142,6 +143,14 @@ impl Driver for MemoryDriver {
 
     fn lock_is_held(&mut self, volume: &Name) -> bool {
         self.store.is_held_by(volume, self.instance)
+    }
+
+    fn await_lock(&mut self, volume: &Name) {
+        self.store.listen(volume, self.instance);
+    }
+
+    fn freed_locks(&mut self, volumes: &mut Vec<Name>) {
+        self.store.take_heard(self.instance, volumes);
     }
 }
 

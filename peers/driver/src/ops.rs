@@ -198,6 +198,8 @@ pub struct Capabilities {
     pub write_through: bool,
     /// The storage itself refuses writes of a holder whose lock was broken.
     pub fences: bool,
+    /// It hears when another gives a lock back ([`Driver::await_lock`]).
+    pub hears: bool,
 }
 
 /// Storage for objects. Belongs to one thread, which submits, and polls until all is done.

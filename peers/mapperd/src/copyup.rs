@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
 use crate::map::Map;
+use crate::naming::wire;
 use crate::read::Lease;
 use crate::store::Durability;
 use crate::volume::Volume;
@@ -20,8 +21,6 @@ use xseg::protocol::flags;
 
 /// Objects made at once for one request.
 const WIDTH: usize = 16;
-/// How often a write looks whether another node's lock is gone.
-const LOCK_RETRY_NS: u64 = 1_000_000_000;
 
 /// How a block's own object comes about.
 #[derive(Clone)]
@@ -46,33 +45,21 @@ struct Step {
 }
 
 impl Job {
-    /// MAPW: takes the lock, and waits while another node has it (spec/observed.md point 19).
+    /// MAPW: takes the lock, and waits while another node has it (spec/observed.md point 19); not
+    /// with NOSYNC. For vlmcd it waits once: EBUSY tells it to ask again.
     pub(crate) async fn map_write(&self) -> Result<Reply> {
         let name = self.volume_name()?;
+        let place = self.core.waits.join(wire(name.as_bytes()));
         loop {
             match self.map_write_once(&name).await {
-                Err(Errno::BUSY) if self.wait_for_lock().await => {}
+                Err(Errno::BUSY) if self.may_wait(&place) => self.wait_for_lock(&place).await,
                 other => return other,
             }
+            // Nothing more is asked for a write that is given up: blockerm may be gone.
+            if self.from_peer || !self.may_wait(&place) {
+                return Err(Errno::BUSY);
+            }
         }
-    }
-
-    /// Waits a while, leaving its place to others. False: the node stops.
-    async fn wait_for_lock(&self) -> bool {
-        let core = &self.core;
-        if core.stopping.get() {
-            return false;
-        }
-        self.give_up_permit();
-        core.under_way.set(core.under_way.get() - 1);
-        core.waiting.set(core.waiting.get() + 1);
-        let stopped = core.stop.notified();
-        let time = core.timers.sleep_until(core.now_ns() + LOCK_RETRY_NS);
-        window::first_of(stopped, time).await;
-        core.waiting.set(core.waiting.get() - 1);
-        core.under_way.set(core.under_way.get() + 1);
-        self.take_permit().await;
-        !core.stopping.get()
     }
 
     async fn map_write_once(&self, name: &VolumeName) -> Result<Reply> {
@@ -210,12 +197,12 @@ impl Job {
     }
 
     async fn make_object(&self, volume: &Volume, step: &Step) -> Result<()> {
-        let tag = volume.tag();
         match &step.source {
             Source::Itself => Ok(()),
             Source::Zeros => {
                 count(&self.core.counters.fresh);
-                self.make_fresh(&step.object, tag, self.durability()).await
+                self.make_fresh(volume, &step.object, self.durability())
+                    .await
             }
             Source::Object {
                 name,
@@ -223,10 +210,12 @@ impl Job {
             } => {
                 count(&self.core.counters.copies);
                 let max = volume.with_map(|map| map.header().geometry.block_size().bytes())?;
-                match self.copy_object(name, &step.object, max.into(), tag).await {
+                let pair = (name, &step.object);
+                match self.copy_object(volume, pair, max.into()).await {
                     Err(Errno::NOENT) => {
                         self.missing(volume, name, *missing_is_zeros)?;
-                        self.make_fresh(&step.object, tag, self.durability()).await
+                        self.make_fresh(volume, &step.object, self.durability())
+                            .await
                     }
                     other => other,
                 }

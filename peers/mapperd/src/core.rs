@@ -1,7 +1,8 @@
 //! What all operations share: configuration, the way to the blockers, the volumes, the leases.
 
 use crate::volume::Table;
-use reactor::sync::{Notify, Semaphore};
+use crate::wait::{LISTENERS, Waits};
+use reactor::sync::Semaphore;
 use reactor::{Env, Executor, Timers};
 use runtime::{Desk, LeaseTerm};
 use std::cell::Cell;
@@ -62,8 +63,10 @@ pub(crate) struct Core {
     pub(crate) under_way: Cell<usize>,
     /// Requests that wait for another node's lock.
     pub(crate) waiting: Cell<usize>,
+    pub(crate) waits: Waits,
+    /// For how many more locks blockerm may be asked when they are free.
+    pub(crate) listeners: Rc<Semaphore>,
     pub(crate) stopping: Cell<bool>,
-    pub(crate) stop: Notify,
     last_stamp: Cell<u64>,
 }
 
@@ -87,8 +90,9 @@ impl Core {
             counters: Counters::default(),
             under_way: Cell::new(0),
             waiting: Cell::new(0),
+            waits: Waits::default(),
+            listeners: Semaphore::new(LISTENERS),
             stopping: Cell::new(false),
-            stop: Notify::new(),
             last_stamp: Cell::new(0),
         })
     }

@@ -110,16 +110,15 @@ impl Job {
 
     /// Deletes the objects, durably.
     pub(crate) async fn delete_objects(&self, volume: &Volume, owned: &Owned) -> Result<()> {
-        let tag = volume.tag();
         let objects = owned
             .entries
             .iter()
             .map(|(index, entry)| entry.name(&owned.names, *index));
         let deleted = window::each(WIDTH, objects, async |object| {
-            self.delete_block(&object, tag).await
+            self.delete_block(volume, &object).await
         });
         deleted.await.into_iter().collect::<Result<()>>()?;
-        self.sync_blocks(tag).await
+        self.sync_blocks(volume.tag()).await
     }
 
     async fn write_gone(&self, volume: &Volume, found: &Found, owned: &Owned) -> Result<()> {

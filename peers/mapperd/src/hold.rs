@@ -40,8 +40,8 @@ impl Job {
             Err(errno) => {
                 // It was broken while a predecessor held it.
                 if errno == Errno::STALE {
-                    count(&self.core.counters.locks_lost);
                     volume.lose();
+                    self.tell_of_loss(volume).await;
                 }
                 self.drop_old_layouts_lock(volume.name()).await;
                 return Err(errno);
@@ -240,10 +240,17 @@ impl Job {
         Ok(made)
     }
 
-    /// Makes sure that the lock still is ours, if nobody looked for half a lease.
+    /// Makes sure that the lock still is ours, if nobody looked lately enough for this request.
     pub(crate) async fn confirm_lock(&self, volume: &Volume) -> Result<()> {
-        let now = self.core.now_ns();
-        if now.saturating_sub(volume.checked_ns()) <= self.core.config.lease_term.ns() / 2 {
+        let since = self.lock_seen_since_ns();
+        if volume.checked_ns() >= since {
+            return Ok(());
+        }
+        let _look = volume.look.lock().await;
+        if volume.is_lost() {
+            return Err(Errno::STALE);
+        }
+        if volume.checked_ns() >= since {
             return Ok(());
         }
         match self.sync_and_note(volume).await {
@@ -256,14 +263,27 @@ impl Job {
     /// What a failed map write means: ESTALE says that the lock was broken, and the volume is lost.
     pub(crate) async fn judge(&self, volume: &Volume, errno: Errno) -> Errno {
         if errno == Errno::STALE && volume.is_held() {
-            tracing::error!(volume = %volume.name(), "the lock of an open volume was broken");
-            count(&self.core.counters.locks_lost);
             volume.lose();
             if let Err(Errno(errno)) = self.fence(volume.tag(), self.core.stamp()).await {
                 tracing::error!(volume = %volume.name(), errno, "a lost volume is not fenced");
             }
+            self.tell_of_loss(volume).await;
         }
         errno
+    }
+
+    /// Says that the lock was broken, who has it, and what is to be done.
+    async fn tell_of_loss(&self, volume: &Volume) {
+        count(&self.core.counters.locks_lost);
+        let holder = match self.lock_info(&volume.target()).await {
+            Ok(report) => report.holder(),
+            Err(_) => "it cannot be told who holds it".into(),
+        };
+        tracing::error!(
+            "the lock of volume {} was broken, and {holder}: whoever uses it here gets ESTALE (a \
+             guest: I/O errors) until it is closed and opened again",
+            volume.name()
+        );
     }
 
     /// Refuses a name of the old layout when the volume has moved to the new one.

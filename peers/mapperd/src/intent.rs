@@ -115,7 +115,8 @@ impl Job {
     async fn remove_note(&self, header: &HeaderName, intent: &Intent) -> Result<()> {
         match self.read_intent(header).await? {
             Some(other) if other != *intent => Ok(()),
-            _ => self.delete_map_object(&note_name(header)).await,
+            // Of a name of the old layout the lock is gone already.
+            _ => self.delete_map_object(&note_name(header), None).await,
         }
     }
 
@@ -231,14 +232,18 @@ impl Job {
         };
         self.remove_chunks(&intent.old, chunks).await?;
         match intent.purge {
-            true => self.delete_map_object(&intent.old.as_object()).await,
+            true => {
+                let object = intent.old.as_object();
+                self.delete_map_object(&object, Some(&intent.old)).await
+            }
             false => Ok(()),
         }
     }
 
     async fn remove_chunks(&self, header: &HeaderName, chunks: u64) -> Result<()> {
         for chunk in 0..chunks {
-            self.delete_map_object(&header.chunk(chunk)).await?;
+            self.delete_map_object(&header.chunk(chunk), Some(header))
+                .await?;
         }
         Ok(())
     }

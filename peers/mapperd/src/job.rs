@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     /// It came over the peers' own region.
     pub(crate) from_peer: bool,
+    /// When it came, ns.
+    came_ns: u64,
     data: Option<Extent>,
     inside: RefCell<Vec<VolumeName>>,
     permit: RefCell<Option<Permit>>,
@@ -67,6 +69,7 @@ impl Job {
     ) -> Job {
         let (inside, permit) = Default::default();
         Job {
+            came_ns: core.now_ns(),
             core,
             request,
             from_peer,
@@ -103,6 +106,19 @@ impl Job {
         self.request
             .has(flags::ASSUME_V0)
             .then_some(V0Hint { size })
+    }
+
+    /// Since when the lock must have been seen to be ours before a lease is given, ns. Half a lease
+    /// will do; but who was refused under a lease asks anew because the blocker may know already
+    /// that the lock was broken, and then it is looked at again.
+    pub(crate) fn lock_seen_since_ns(&self) -> u64 {
+        match self.request.lease {
+            0 => {
+                let half = self.core.config.lease_term.ns() / 2;
+                self.core.now_ns().saturating_sub(half)
+            }
+            _refused => self.came_ns,
+        }
     }
 
     /// Somebody asked before, and a server died over it.

@@ -39,6 +39,7 @@
 //! | `load`, `map` | finding a map and reading its entries; the cached map |
 //! | `hold`, `order` | taking and giving back locks; flush, fence, writing whole maps |
 //! | `read`, `copyup`, `open` | INFO, MAPR; MAPW; OPEN, CLOSE, FLUSH |
+//! | `wait` | waiting for another node's lock |
 //! | `create`, `snapshot`, `delete`, `truncate` | those operations |
 //! | `intent`, `rename`, `upgrade` | RENAME and its recovery; old formats |
 //! | `hash`, `list`, `status` | HASH, LIST, STATUS and LOCKINFO |
@@ -72,6 +73,7 @@ mod store;
 mod truncate;
 mod upgrade;
 mod volume;
+mod wait;
 mod window;
 
 pub use core::Config;

@@ -36,8 +36,22 @@ pub(crate) struct LockReport {
     pub(crate) since: Option<u64>,
 }
 
+impl LockReport {
+    /// Who holds the lock, as the end of a sentence.
+    pub(crate) fn holder(&self) -> String {
+        let Some(owner) = &self.owner else {
+            return "nobody holds it now".into();
+        };
+        match &self.host {
+            Some(host) => format!("{owner} on {host} holds it now"),
+            None => format!("{owner} holds it now"),
+        }
+    }
+}
+
 /// The bytes of LOCKINFO's answer, at most.
 const LOCK_TEXT_LEN: u64 = 4096;
+
 impl Job {
     /// Makes durable what was written under `tag`.
     pub(crate) async fn sync_blocks(&self, tag: u32) -> Result<()> {

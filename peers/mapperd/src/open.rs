@@ -3,6 +3,7 @@
 use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply};
+use crate::naming::wire;
 use crate::volume::Volume;
 
 impl Job {
@@ -26,16 +27,22 @@ impl Job {
     }
 
     /// CLOSE: flushes, and gives the lock back. EINVAL: the volume was not open. ESTALE: its lock
-    /// was broken meanwhile; it is closed all the same.
+    /// was broken meanwhile; it is closed all the same. Whoever waits for another node's lock of
+    /// it does so no more.
     pub(crate) async fn close_volume(&self) -> Result<Reply> {
-        let entered = self.enter(&self.volume_name()?, Access::Alone).await;
+        let name = self.volume_name()?;
+        self.core.waits.end(Some(&wire(name.as_bytes())));
+        let entered = self.enter(&name, Access::Alone).await;
         let volume = &**entered.volume();
-        if volume.is_lost() {
+        let open = match volume.is_lost() {
+            true => Err(Errno::STALE),
+            false => self.exists_and_is_open(volume).await,
+        };
+        if open == Err(Errno::STALE) {
             self.forget_lock(&volume.target()).await;
             volume.end();
-            return Err(Errno::STALE);
         }
-        if !self.exists_and_is_open(volume).await? {
+        if !open? {
             let answer = self.not_open(volume.name()).await?;
             self.forget_lock(&volume.target()).await;
             return answer.ok_or(Errno::INVAL);
@@ -67,7 +74,9 @@ impl Job {
     }
 
     /// FLUSH: makes the map's entries durable; vlmcd has synced the objects before. A volume that
-    /// is not open here has nothing to flush, unless the sender says that it held a lease of it.
+    /// is not open here has nothing to flush, unless the sender says that it held a lease of it. But
+    /// vlmcd may have leases from before our own restart, so a client, who wants to know that
+    /// nothing is written here (`vlmc unlock -f`), has them ended.
     pub(crate) async fn flush(&self) -> Result<Reply> {
         let name = self.volume_name()?;
         let entered = self.enter(&name, Access::Shared).await;
@@ -82,6 +91,9 @@ impl Job {
         let entered = self.enter(&name, Access::Alone).await;
         let volume = &**entered.volume();
         if !self.exists_and_is_open(volume).await? {
+            if !self.from_peer {
+                self.fence(volume.tag(), self.core.stamp()).await?;
+            }
             return match self.request.lease {
                 0 => Ok(Reply::done()),
                 _ => Err(Errno::STALE),

@@ -63,7 +63,7 @@ impl Peer for Mapperd {
 
     fn give_up_waiting(&mut self) {
         self.core.stopping.set(true);
-        self.core.stop.notify_all();
+        self.core.waits.end(None);
     }
 
     fn finish(&mut self) -> bool {

@@ -1,7 +1,8 @@
 //! Objects at the blockers: one function for each thing that is done with them.
 //!
 //! What always holds: an answer that serves less than was asked is EIO (B5); what is written to a
-//! map is refused once the volume's lock is broken.
+//! map is refused once the volume's lock is broken, and what changes its data as soon as a blocker
+//! was killed for it.
 
 use crate::ask::Side;
 use crate::errno::{Errno, Result};
@@ -9,9 +10,12 @@ use crate::job::Job;
 use crate::naming::wire;
 use crate::volume::Volume;
 use mapfile::{HeaderName, ObjectName};
-use runtime::volume_tag;
+use runtime::{Scratch, volume_tag};
 use xseg::protocol::{NameRequest, Operation, flags};
-use xseg::{Answer, Name, Request};
+use xseg::{Name, Request};
+
+/// How often a change is sent that blockerb refuses although the lock is ours.
+const REFUSALS_MAX: u32 = 64;
 
 /// When a write has to be durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,76 +137,101 @@ impl Job {
         }
     }
 
+    /// Changes data objects of `volume`, whose lock is held. Like a write of vlmcd it carries a lease:
+    /// a blocker that was started since refuses it, for its predecessor may have been killed because
+    /// the lock was broken (`vlmc unlock -f`), and the new owner may be writing already. So the lock
+    /// is looked at before it is sent again.
+    async fn change_blocks(
+        &self,
+        volume: &Volume,
+        request: Request,
+        data: Option<&Scratch>,
+    ) -> Result<()> {
+        for _ in 0..REFUSALS_MAX {
+            let request = Request {
+                tag: volume.tag(),
+                lease: self.core.stamp(),
+                ..request
+            };
+            match self.ask(Side::Blocks, request, data).await {
+                Err(Errno::STALE) if volume.is_lost() => return Err(Errno::STALE),
+                Err(Errno::STALE) => self.sync_maps(volume).await?,
+                asked => return asked.map(drop),
+            }
+        }
+        Err(Errno::STALE)
+    }
+
     /// Makes a data object empty, whether there was one or not.
     pub(crate) async fn make_fresh(
         &self,
+        volume: &Volume,
         object: &ObjectName,
-        tag: u32,
         durability: Durability,
     ) -> Result<()> {
         let request = Request {
             offset: 0,
             flags: flags::FRESH | durability.flags(),
-            tag,
             ..Request::new(Operation::Truncate, wire(object.as_bytes()))
         };
-        self.ask(Side::Blocks, request, None).await.map(|_| ())
+        self.change_blocks(volume, request, None).await
     }
 
     /// Makes the data object `to` the first `max` bytes of `from`, durable when it returns.
     pub(crate) async fn copy_object(
         &self,
-        from: &ObjectName,
-        to: &ObjectName,
+        volume: &Volume,
+        (from, to): (&ObjectName, &ObjectName),
         max: u64,
-        tag: u32,
     ) -> Result<()> {
         let source = self
             .filled(&NameRequest(wire(from.as_bytes())).encode())
             .await?;
         let request = Request {
             size: max,
-            tag,
             ..Request::new(Operation::Copy, wire(to.as_bytes()))
         };
-        self.ask(Side::Blocks, request, Some(&source))
-            .await
-            .map(|_| ())
+        self.change_blocks(volume, request, Some(&source)).await
     }
 
     /// Makes part of a data object zero, durable when it returns.
     pub(crate) async fn zero_object(
         &self,
+        volume: &Volume,
         object: &ObjectName,
-        offset: u64,
-        len: u64,
-        tag: u32,
+        (offset, len): (u64, u64),
     ) -> Result<()> {
-        let target = wire(object.as_bytes());
         let request = Request {
             offset,
             size: len,
-            tag,
-            ..Request::new(Operation::Zeroes, target)
+            ..Request::new(Operation::Zeroes, wire(object.as_bytes()))
         };
-        self.ask(Side::Blocks, request, None).await.map(|_| ())
+        self.change_blocks(volume, request, None).await
     }
 
-    /// Removes an object of a map, durably; that there is none is success.
-    pub(crate) async fn delete_map_object(&self, object: &ObjectName) -> Result<()> {
-        let request = Request::new(Operation::Delete, wire(object.as_bytes()));
-        missing_is_gone(self.ask(Side::Maps, request, None).await)
+    /// Removes an object of a map, durably, and under the lock of the header `locked`; that there
+    /// is none is success.
+    pub(crate) async fn delete_map_object(
+        &self,
+        object: &ObjectName,
+        locked: Option<&HeaderName>,
+    ) -> Result<()> {
+        let request = Request {
+            flags: locked.map_or(0, |_| flags::UNDER_LOCK),
+            tag: locked.map_or(0, |header| volume_tag(&wire(header.as_bytes()))),
+            ..Request::new(Operation::Delete, wire(object.as_bytes()))
+        };
+        missing_is_gone(self.ask(Side::Maps, request, None).await.map(drop))
     }
 
-    /// Removes a data object; that there is none is success (B1). Durable after a sync of `tag`.
-    pub(crate) async fn delete_block(&self, object: &ObjectName, tag: u32) -> Result<()> {
-        let target = wire(object.as_bytes());
+    /// Removes a data object; that there is none is success (B1). Durable after a sync of the
+    /// volume's tag.
+    pub(crate) async fn delete_block(&self, volume: &Volume, object: &ObjectName) -> Result<()> {
         let request = Request {
             flags: flags::VOLATILE,
-            tag,
-            ..Request::new(Operation::Delete, target)
+            ..Request::new(Operation::Delete, wire(object.as_bytes()))
         };
-        missing_is_gone(self.ask(Side::Blocks, request, None).await)
+        missing_is_gone(self.change_blocks(volume, request, None).await)
     }
 
     /// The content hash of a data object's first `size` bytes, as 64 digits.
@@ -218,9 +247,9 @@ impl Job {
     }
 }
 
-fn missing_is_gone(asked: Result<Answer>) -> Result<()> {
+fn missing_is_gone(asked: Result<()>) -> Result<()> {
     match asked {
-        Ok(_) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno),
+        Err(Errno::NOENT) => Ok(()),
+        asked => asked,
     }
 }

@@ -134,11 +134,11 @@ impl Job {
         }
         if entry.is_writable(&names, owner) || entry.is_own_already(owner) {
             return self
-                .zero_object(&object, keep, block - keep, volume.tag())
+                .zero_object(volume, &object, (keep, block - keep))
                 .await;
         }
         let own = Entry::fresh(owner);
-        self.copy_object(&object, &own.name(&names, index), keep, volume.tag())
+        self.copy_object(volume, (&object, &own.name(&names, index)), keep)
             .await?;
         let bytes = encoded(&[own], index, &names);
         let (map, at) = ((&found.header_name, found.layout), (index, &bytes[..]));

@@ -8,7 +8,7 @@ use crate::gate::{Access, Gate, Pass};
 use crate::map::Map;
 use crate::naming::wire;
 use mapfile::VolumeName;
-use reactor::sync::Notify;
+use reactor::sync::{Lock, Notify};
 use runtime::volume_tag;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -46,6 +46,8 @@ pub(crate) struct Volume {
     gate: Gate,
     /// Told when a page came or an entry is no longer busy.
     pub(crate) changed: Notify,
+    /// Held by who looks at the lock, so that others need not.
+    pub(crate) look: Lock,
     state: RefCell<State>,
 }
 
@@ -57,6 +59,7 @@ impl Volume {
             tag,
             gate: Gate::default(),
             changed: Notify::new(),
+            look: Lock::new(),
             state: RefCell::default(),
         }
     }

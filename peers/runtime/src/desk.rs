@@ -3,7 +3,7 @@
 //! A desk is a handle; its clones name the same place, within one thread. Peers that are state
 //! machines send under a token and get `Peer::reply`; multi-step operations await [`Desk::call`].
 //! A call is never abandoned: its future runs to the reply, because buffers that the request
-//! names are in use until then.
+//! names are in use until then. What names none may be ([`Desk::listen`]).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -72,31 +72,35 @@ impl Desk {
 
     /// Sends `request` to the peer at `port`; the answer comes as `Peer::reply(token, ..)`.
     pub fn send(&self, port: PortNo, request: &Request, token: u64) -> Result<(), i32> {
-        self.0.borrow_mut().ask(port, request, Waiter::Token(token))
+        let waiter = Waiter::Token(token);
+        self.0.borrow_mut().ask(port, request, waiter).map(drop)
     }
 
     /// Sends `request` to the peer at `port` and awaits the answer. The caller keeps the data's
     /// buffer until then.
     pub async fn call(&self, port: PortNo, request: &Request) -> Answer {
         let call = Rc::new(RefCell::new(Call::default()));
-        let asked = self
-            .0
-            .borrow_mut()
-            .ask(port, request, Waiter::Call(call.clone()));
-        if let Err(errno) = asked {
-            return Answer::failed(errno);
+        let waiter = Waiter::Call(call.clone());
+        let asked = self.0.borrow_mut().ask(port, request, waiter);
+        match asked {
+            Ok(_) => answer_of(&call).await,
+            Err(errno) => Answer::failed(errno),
         }
-        poll_fn(|cx| {
-            let mut call = call.borrow_mut();
-            match call.answer.take() {
-                Some(answer) => Poll::Ready(answer),
-                None => {
-                    call.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    }
+
+    /// The same for a request without data, which may be answered late: dropping the future gives
+    /// it up. Its server answers all the same, and nobody reads that.
+    pub async fn listen(&self, port: PortNo, request: &Request) -> Answer {
+        debug_assert_eq!(request.datalen, 0, "its buffer would be in use");
+        let call = Rc::new(RefCell::new(Call::default()));
+        let waiter = Waiter::Call(call.clone());
+        let asked = self.0.borrow_mut().ask(port, request, waiter);
+        let id = match asked {
+            Ok(id) => id,
+            Err(errno) => return Answer::failed(errno),
+        };
+        let _unless_answered = Listening { desk: self, id };
+        answer_of(&call).await
     }
 
     /// Answers a request.
@@ -184,8 +188,35 @@ impl Desk {
     }
 }
 
+/// Waits for the answer of a call that was sent.
+async fn answer_of(call: &RefCell<Call>) -> Answer {
+    poll_fn(|cx| {
+        let mut call = call.borrow_mut();
+        match call.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                call.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// A request that is given up when this is dropped, if it is not answered by then.
+struct Listening<'a> {
+    desk: &'a Desk,
+    id: RequestId,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.desk.0.borrow_mut().give_up(self.id);
+    }
+}
+
 impl Inner {
-    fn ask(&mut self, port: PortNo, request: &Request, waiter: Waiter) -> Result<(), i32> {
+    fn ask(&mut self, port: PortNo, request: &Request, waiter: Waiter) -> Result<RequestId, i32> {
         let ticket = self.seat.claim(PRIVATE).ok_or(libc::EAGAIN)?;
         let id: RequestId = ticket.id();
         self.waiters[id.slot.0 as usize] = waiter;
@@ -197,7 +228,16 @@ impl Inner {
             self.asked -= 1;
             return Err(errno);
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Nobody waits for a request any more, unless it was answered already.
+    fn give_up(&mut self, id: RequestId) {
+        // Answered and settled, its slot may be another request's by now.
+        if self.seat.forget(id) {
+            self.waiters[id.slot.0 as usize] = Waiter::Nobody;
+            self.asked -= 1;
+        }
     }
 
     /// Peers make room for the replies that they expect. One that came in a larger buffer is not

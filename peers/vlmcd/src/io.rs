@@ -301,6 +301,10 @@ impl Vlmcd {
         }
         op.asked_again |= op.missing;
         let stale = op.stale;
+        if stale {
+            // Another operation may have forgotten it already.
+            op.refused = volume.lease.max(1);
+        }
         op.restart();
         volume.forget_map();
         self.counters.stale_leases += u64::from(stale);
@@ -371,11 +375,13 @@ impl Vlmcd {
     fn ask_map(&mut self, index: u32, geometry: Option<Geometry>) {
         let desk = self.desk.clone();
         let write_through = self.settings.write_through;
+        let waits = self.op(index).patient && !self.gives_up(self.ops[index as usize].volume);
         let (op, volume) = self.op_and_volume(index);
         let Ok(scratch) = desk.scratch(MapReply::len_for(WINDOW_BLOCKS as usize + 2) as u64) else {
             return self.stall(index);
         };
         let (operation, range) = ask_range(op, volume, geometry);
+        op.asks_to_write = operation == Operation::MapWrite;
         let whole = geometry.is_some_and(|g| {
             op.request.operation() == Some(Operation::Zeroes) && covers_whole(&range, op, g)
         });
@@ -384,6 +390,7 @@ impl Vlmcd {
             asked |= if whole { flags::WHOLE } else { 0 };
             let durable = write_through || op.request.has(flags::FUA);
             asked |= if durable { flags::FUA } else { 0 };
+            asked |= if waits { 0 } else { flags::NOSYNC };
         }
         let request = Request {
             flags: asked,
@@ -393,6 +400,8 @@ impl Vlmcd {
             data: scratch.address(),
             datalen: scratch.len(),
             tag: volume.tag,
+            // Mapperd looks at the lock before it gives another.
+            lease: op.refused,
             attempt: op.request.attempt,
             root: op.request.root,
             ..Request::new(operation, op.request.target)
@@ -413,8 +422,10 @@ impl Vlmcd {
     /// Mapperd said where the objects are.
     pub(crate) fn mapped(&mut self, index: u32, answer: Answer) {
         let scratch = self.op(index).scratch.take();
-        if answer.errno != 0 {
-            return self.fail(index, answer.errno as i32);
+        match answer.errno as i32 {
+            0 => {}
+            libc::EBUSY if self.op(index).asks_to_write => return self.locked_out(index),
+            errno => return self.fail(index, errno),
         }
         let reply = scratch.and_then(|s| MapReply::decode(&s.to_vec()).ok());
         let Some(reply) = reply.filter(|_| answer.block_size > 0) else {
@@ -427,6 +438,7 @@ impl Vlmcd {
         // Its entries may have been written after a sync that was under way began.
         let durable = write_through || op.request.has(flags::FUA);
         volume.dirty_map |= op.request.operation() != Some(Operation::Read) && !durable;
+        op.refused = 0;
         op.asks += 1;
         let asks = op.asks;
         let first = op.asked / u64::from(answer.block_size);
@@ -447,6 +459,11 @@ impl Vlmcd {
                     volume.map.learn(block, segment);
                 }
             }
+        }
+        if volume.lease != 0 {
+            volume.elsewhere = false;
+            let at = op.volume;
+            self.end_scouting(at);
         }
         if asks >= ROUNDS_MAX {
             return self.fail(index, libc::EIO);

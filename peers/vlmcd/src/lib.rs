@@ -24,7 +24,9 @@
 //! - FLUSH freezes nothing: it makes durable what was answered before it came, data first, then
 //!   the map.
 //! - Every request is checked before anything is done with it, and every request is answered.
+//! - Writes that wait for another node's lock hold up nobody but themselves.
 //!
+//! - [`admission`]: who starts when, and who waits for what;
 //! - [`blockmap`]: what is known of a volume's map;
 //! - [`volume`]: a volume's record: freezing, overlaps, what is dirty;
 //! - [`op`]: a request under way, and its stages;
@@ -32,6 +34,7 @@
 //! - [`io`]: reads, writes, trims and zeroes;
 //! - [`control`]: flushes, and what is forwarded.
 
+mod admission;
 mod blockmap;
 mod control;
 mod io;

@@ -41,6 +41,8 @@ pub(crate) struct Op {
     pub(crate) errno: i32,
     /// A part was refused for its lease.
     pub(crate) stale: bool,
+    /// The lease under which that was, until mapperd gives another; 0 for none.
+    pub(crate) refused: u64,
     /// An object that should be there was not.
     pub(crate) missing: bool,
     /// The map was asked again for a missing object: now it reads as zeros.
@@ -53,6 +55,10 @@ pub(crate) struct Op {
     pub(crate) stalled: bool,
     /// Where the range begins that mapperd was asked about.
     pub(crate) asked: u64,
+    /// It was asked for objects to write to.
+    pub(crate) asks_to_write: bool,
+    /// It waits for another node's lock, and counts among those that may.
+    pub(crate) patient: bool,
     /// Mapperd's reply is put here.
     pub(crate) scratch: Option<Scratch>,
     /// What mapperd said without a lease: for this request only. (start of the first, block size)
@@ -81,12 +87,15 @@ impl Op {
             parts: 0,
             errno: 0,
             stale: false,
+            refused: 0,
             missing: false,
             asked_again: false,
             rounds: 0,
             asks: 0,
             stalled: false,
             asked: 0,
+            asks_to_write: false,
+            patient: false,
             scratch: None,
             once: None,
         }
@@ -105,12 +114,15 @@ impl Op {
         self.parts = 0;
         self.errno = 0;
         self.stale = false;
+        self.refused = 0;
         self.missing = false;
         self.asked_again = false;
         self.rounds = 0;
         self.asks = 0;
         self.stalled = false;
         self.asked = 0;
+        self.asks_to_write = false;
+        self.patient = false;
         self.scratch = None;
         self.once = None;
     }

@@ -1,5 +1,6 @@
-//! The peer: starts requests, finishes them, and lets those that waited go on.
+//! The peer: starts requests and finishes them.
 
+use crate::admission::Queues;
 use crate::op::{Op, Stage, Token};
 use crate::volume::Volume;
 use reactor::Env;
@@ -42,16 +43,16 @@ pub struct Vlmcd {
     pub(crate) desk: Desk,
     pub(crate) env: Env,
     pub(crate) ops: Vec<Op>,
-    free: Vec<u32>,
+    pub(crate) free: Vec<u32>,
     pub(crate) volumes: Vec<Option<Volume>>,
     free_volumes: Vec<usize>,
     names: HashMap<Name, usize>,
-    backlog: VecDeque<(Incoming, Request)>,
+    pub(crate) queues: Queues,
     /// Operations that found no free slot for a sub-request.
     pub(crate) stalled: VecDeque<u32>,
-    /// Volumes where somebody who waited may go on.
-    resume: Vec<usize>,
     pub(crate) counters: Counters,
+    /// The node stops: no write waits for another node's lock any more.
+    pub(crate) stopping: bool,
 }
 
 impl Vlmcd {
@@ -67,10 +68,10 @@ impl Vlmcd {
             volumes: Vec::new(),
             free_volumes: Vec::new(),
             names: HashMap::new(),
-            backlog: VecDeque::new(),
+            queues: Queues::default(),
             stalled: VecDeque::new(),
-            resume: Vec::new(),
             counters: Counters::default(),
+            stopping: false,
         }
     }
 
@@ -91,7 +92,7 @@ impl Vlmcd {
         (op, volume)
     }
 
-    fn volume_of(&mut self, name: &Name) -> usize {
+    pub(crate) fn volume_of(&mut self, name: &Name) -> usize {
         if let Some(&at) = self.names.get(name) {
             return at;
         }
@@ -104,7 +105,15 @@ impl Vlmcd {
         at
     }
 
-    fn accept(&mut self, incoming: Incoming, request: &Request) {
+    /// Forgets a volume of which nothing is known and that nobody uses.
+    pub(crate) fn drop_volume(&mut self, at: usize) {
+        if let Some(volume) = self.volumes[at].take() {
+            self.names.remove(&volume.name);
+            self.free_volumes.push(at);
+        }
+    }
+
+    pub(crate) fn accept(&mut self, incoming: Incoming, request: &Request) {
         match check(request) {
             Err(errno) => self.refuse(incoming, errno),
             Ok(Kind::Ping) => self.desk.answer(incoming, Answer::served(0)),
@@ -123,6 +132,7 @@ impl Vlmcd {
             "role": "vlmcd",
             "under_way": self.under_way(),
             "volumes": self.names.len(),
+            "waiting_for_locks": self.queues.patient,
             "counters": self.counters,
         });
         let bytes = report.to_string().into_bytes();
@@ -134,21 +144,8 @@ impl Vlmcd {
         }
     }
 
-    fn start_or_wait(&mut self, incoming: Incoming, request: &Request, kind: Kind) {
-        if self.free.is_empty() {
-            self.backlog.push_back((incoming, *request));
-            return;
-        }
-        let at = self.volume_of(&request.target);
-        let volume = self.volumes[at].as_mut().expect("just found");
-        if must_wait(volume, request, kind) {
-            volume.waiting.push_back((incoming, *request));
-            return;
-        }
-        self.start(at, incoming, request, kind);
-    }
-
-    fn start(&mut self, at: usize, incoming: Incoming, request: &Request, kind: Kind) {
+    /// Starts a request that nothing hinders.
+    pub(crate) fn start(&mut self, at: usize, incoming: Incoming, request: &Request, kind: Kind) {
         let index = self.free.pop().expect("the caller looked");
         let op = &mut self.ops[index as usize];
         op.begin(incoming, request, at);
@@ -161,6 +158,9 @@ impl Vlmcd {
         }
         if kind == Kind::Change {
             volume.write_starts(index, op.range.clone());
+            if volume.lease == 0 {
+                self.begin_scouting(index);
+            }
         }
         match kind {
             Kind::Read | Kind::Change => self.route(index),
@@ -188,10 +188,12 @@ impl Vlmcd {
             self.counters.failed += 1;
         }
         self.desk.answer(incoming, answer);
-        let volume = self.volumes[op.volume].as_mut().expect("its record");
+        let at = op.volume;
+        let volume = self.volumes[at].as_mut().expect("its record");
         match kind_of(&op.request) {
             Some(Kind::Freezer) => {
                 volume.frozen = false;
+                volume.elsewhere = false;
                 volume.forget_map();
             }
             Some(Kind::Change) => {
@@ -200,84 +202,15 @@ impl Vlmcd {
             }
             _ => volume.active -= 1,
         }
-        self.resume.push(op.volume);
+        if volume.scout == Some(index) {
+            self.end_scouting(at);
+        }
+        self.queues.resume.push(at);
     }
 
     /// Fails operation `index`.
     pub(crate) fn fail(&mut self, index: u32, errno: i32) {
         self.finish(index, Answer::failed(errno));
-    }
-
-    /// Lets go on who waited, until nobody more can.
-    fn settle(&mut self) {
-        loop {
-            if let Some(at) = self.resume.pop() {
-                self.resume_volume(at);
-            } else if !self.free.is_empty()
-                && let Some((incoming, request)) = self.backlog.pop_front()
-            {
-                self.accept(incoming, &request);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn resume_volume(&mut self, at: usize) {
-        let Some(volume) = self.volumes[at].as_mut() else {
-            return;
-        };
-        if volume.frozen {
-            if volume.active == 0
-                && let Some(index) = self.draining(at)
-            {
-                self.forward(index);
-            }
-            return;
-        }
-        while !self.free.is_empty() {
-            let volume = self.volumes[at].as_mut().expect("still there");
-            let Some((_, request)) = volume.waiting.front() else {
-                break;
-            };
-            let kind = kind_of(request).expect("checked when it came");
-            let blocked =
-                volume.frozen || kind == Kind::Change && volume.overlaps(&range_of(request));
-            if blocked {
-                return;
-            }
-            let (incoming, request) = volume.waiting.pop_front().expect("just seen");
-            self.start(at, incoming, &request, kind);
-        }
-        let volume = self.volumes[at].as_ref().expect("still there");
-        if !volume.waiting.is_empty() {
-            // No operation is free: whoever ends next looks here again.
-            self.resume_later(at);
-            return;
-        }
-        if volume.is_idle() && volume.lease == 0 {
-            let name = volume.name;
-            self.names.remove(&name);
-            self.volumes[at] = None;
-            self.free_volumes.push(at);
-        }
-    }
-
-    /// Puts the waiting requests of a volume behind the backlog, which is served when an
-    /// operation becomes free.
-    fn resume_later(&mut self, at: usize) {
-        if let Some(volume) = self.volumes[at].as_mut()
-            && let Some((incoming, request)) = volume.waiting.pop_front()
-        {
-            self.backlog.push_front((incoming, request));
-        }
-    }
-
-    fn draining(&self, volume: usize) -> Option<u32> {
-        let found = self.ops.iter().position(|op| {
-            op.is_under_way() && op.volume == volume && op.stage == Stage::Draining
-        })?;
-        Some(found as u32)
     }
 
     /// Operation `index` goes on when a slot or buffer may be free again.
@@ -340,7 +273,7 @@ pub(crate) fn kind_of(request: &Request) -> Option<Kind> {
 }
 
 /// The bytes of the volume that a request touches.
-fn range_of(request: &Request) -> std::ops::Range<u64> {
+pub(crate) fn range_of(request: &Request) -> std::ops::Range<u64> {
     request.offset..request.offset.saturating_add(request.size)
 }
 
@@ -361,16 +294,6 @@ fn check(request: &Request) -> Result<Kind, i32> {
         return Err(libc::EINVAL);
     }
     Ok(kind)
-}
-
-fn must_wait(volume: &Volume, request: &Request, kind: Kind) -> bool {
-    match kind {
-        _ if volume.frozen => true,
-        // Whoever changes something queues behind those who wait to.
-        Kind::Change => !volume.waiting.is_empty() || volume.overlaps(&range_of(request)),
-        Kind::Freezer => !volume.waiting.is_empty(),
-        _ => false,
-    }
 }
 
 impl Peer for Vlmcd {
@@ -408,6 +331,10 @@ impl Peer for Vlmcd {
     }
 
     fn under_way(&self) -> usize {
-        self.ops.len() - self.free.len() + self.backlog.len()
+        self.ops.len() - self.free.len() + self.queues.backlog.len()
+    }
+
+    fn give_up_waiting(&mut self) {
+        self.stopping = true;
     }
 }

@@ -36,8 +36,13 @@ pub(crate) struct Volume {
     pub(crate) data_syncs: u32,
     /// The same for map entries.
     pub(crate) map_syncs: u32,
-    /// Who waits for a freezer or an overlapping write, oldest first.
+    /// Who waits for a freezer, an overlapping write or the scout, oldest first.
     pub(crate) waiting: VecDeque<(Incoming, Request)>,
+    /// The one change that is under way although no lease is known: perhaps another node has the
+    /// volume.
+    pub(crate) scout: Option<u32>,
+    /// When last asked, another node had it.
+    pub(crate) elsewhere: bool,
     writes: Vec<(u32, Range<u64>)>,
 }
 
@@ -60,6 +65,8 @@ impl Volume {
             data_syncs: 0,
             map_syncs: 0,
             waiting: VecDeque::new(),
+            scout: None,
+            elsewhere: false,
             writes: Vec::new(),
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn hostname() -> String {
 }
 
 /// A lock as it was found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) locker: Locker,
     pub(crate) said: Option<Description>,
@@ -60,6 +60,25 @@ impl Found {
 
     fn mark(&self) -> Option<Mark> {
         Mark::from_text(&self.said.as_ref()?.process)
+    }
+
+    /// Whether the node that held the `other` still has it, or has it again: perhaps as another
+    /// client.
+    pub(crate) fn is_of_the_node_of(&self, other: &Found) -> bool {
+        let same_node = |one: &Description, other: &Description| {
+            (&one.owner, &one.host) == (&other.owner, &other.host)
+        };
+        let said = self.said.as_ref().zip(other.said.as_ref());
+        self.locker.instance == other.locker.instance
+            || said.is_some_and(|(one, other)| same_node(one, other))
+    }
+
+    /// Who holds it, for a sentence.
+    pub(crate) fn in_words(&self) -> String {
+        match &self.said {
+            Some(said) => format!("{} on {}", said.owner, said.host),
+            None => format!("client.{}", self.locker.instance),
+        }
     }
 
     /// Every address that may write on its behalf.

@@ -210,7 +210,7 @@ impl Core {
             };
             match answer {
                 Ok(()) => return,
-                Err(Errno::NOENT | Errno::BUSY) => return self.locks.lose(volume),
+                Err(Errno::NOENT | Errno::BUSY) => return self.lose_lock(volume, &object).await,
                 Err(why) => tracing::error!(%volume, %why, "the lock cannot be renewed"),
             }
             self.pause().await;

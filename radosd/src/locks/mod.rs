@@ -46,6 +46,12 @@ use wire::Take;
 
 const CLASS: &CStr = c"lock";
 
+/// How often what a holder has changed in its lock is read again before it is broken.
+const BREAKS_MAX: u32 = 16;
+
+/// How long a lock may be nobody's that is being taken over, in nanoseconds; generously.
+const TAKEOVER_NS: u64 = 50_000_000;
+
 /// Room for the answer about a lock, in bytes.
 const INFO: usize = 64 << 10;
 
@@ -111,13 +117,6 @@ impl Locks {
         self.note(|record| record.gives_up(volume));
     }
 
-    /// It was ours, and is not any more.
-    fn lose(&self, volume: &Name) {
-        tracing::error!(%volume, "its lock was ours, and is not any more");
-        self.held.borrow_mut().remove(volume);
-        self.note(|record| record.loses(volume, now()));
-    }
-
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
         if let Err(why) = self.registry.change(change) {
@@ -161,7 +160,7 @@ impl Core {
         };
         match taken {
             Ok(_) => {}
-            Err(Errno::NOENT | Errno::BUSY) => self.locks.lose(volume),
+            Err(Errno::NOENT | Errno::BUSY) => self.lose_lock(volume, object).await,
             Err(errno) => return Err(errno),
         }
         self.locks.pending.borrow_mut().remove(volume);
@@ -175,7 +174,7 @@ impl Core {
                 Ok(()) => return Ok(true),
                 // Broken by somebody who blocklists nobody: the original.
                 Err(Errno::NOENT | Errno::BUSY) => {
-                    self.locks.lose(volume);
+                    self.lose_lock(volume, object).await;
                     return Err(Errno::STALE);
                 }
                 Err(errno) => return Err(errno),
@@ -186,6 +185,21 @@ impl Core {
             Err(Errno::BUSY) => self.take_over(volume, object).await.map(|()| true),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// The lock was ours, and is not any more.
+    pub(super) async fn lose_lock(&self, volume: &Name, object: &Name) {
+        self.locks.held.borrow_mut().remove(volume);
+        self.locks.note(|record| record.loses(volume, now()));
+        let holder = match self.find(object).await {
+            Ok(Some(found)) => format!("{} holds it now", found.in_words()),
+            Ok(None) => "nobody holds it now".into(),
+            Err(_) => "it cannot be told who holds it".into(),
+        };
+        tracing::error!(
+            "the lock of volume {volume} was ours and was broken, and {holder}: nothing of this \
+             volume is changed here until it is closed and opened again"
+        );
     }
 
     /// Takes the lock, or says anew whose clients it names.
@@ -216,8 +230,11 @@ impl Core {
             return Err(Errno::BUSY);
         }
         self.cut_off_dead(&found).await?;
-        self.break_lock(object, &found).await?;
-        self.take(volume, object, Take::FreeOrOurs).await
+        match self.break_lock(object, &found).await? {
+            true => self.take(volume, object, Take::FreeOrOurs).await,
+            // Whoever was quicker than us has broken it for good.
+            false => Err(Errno::BUSY),
+        }
     }
 
     fn is_predecessor(&self, found: &Found) -> bool {
@@ -252,7 +269,7 @@ impl Core {
     pub(crate) async fn release(&self, volume: &Name, force: bool) -> Answer<Reply> {
         let object = object(volume)?;
         let _turn = self.turns.take(&object).await;
-        let Some(found) = self.find(&object).await? else {
+        let Some(found) = self.find_to_release(&object, force).await? else {
             self.locks.forget(volume);
             return Err(Errno::NOENT);
         };
@@ -261,13 +278,9 @@ impl Core {
             self.locks.forget(volume);
         }
         if ours {
-            // First: what the file names and nobody holds would count as broken.
-            self.locks.forget(volume);
-            let steps = Steps::new().class(CLASS, c"unlock", &wire::unlock());
-            self.apply(&object, steps).await?;
+            self.unlock(volume, &object).await?;
         } else if force {
-            self.cut_off_holder(&found).await?;
-            self.break_lock(&object, &found).await?;
+            self.break_by_force(volume, &object, &found).await?;
         } else if self.is_predecessor(&found) {
             self.cut_off_dead(&found).await?;
             self.break_lock(&object, &found).await?;
@@ -280,6 +293,26 @@ impl Core {
             ended: (!ours).then(|| found.holder(us, false)),
             ..LockReply::default()
         }))
+    }
+
+    /// While a successor takes a lock over nobody has it for a moment.
+    async fn find_to_release(&self, object: &Name, force: bool) -> Answer<Option<Found>> {
+        match self.find(object).await? {
+            None if force => {
+                let until = self.env.clock.now_ns() + TAKEOVER_NS;
+                self.timers.sleep_until(until).await;
+                self.find(object).await
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Gives a lock of ours back.
+    async fn unlock(&self, volume: &Name, object: &Name) -> Answer<()> {
+        // First: what the file names and nobody holds would count as broken.
+        self.locks.forget(volume);
+        let steps = Steps::new().class(CLASS, c"unlock", &wire::unlock());
+        self.apply(object, steps).await
     }
 
     pub(crate) async fn lock_info(&self, volume: &Name) -> Answer<Reply> {
@@ -317,13 +350,42 @@ impl Core {
         Ok(lockers.into_iter().next().map(Found::new))
     }
 
-    /// Somebody may have given it back meanwhile.
-    async fn break_lock(&self, object: &Name, found: &Found) -> Answer<()> {
+    /// Ends the tenure of the node that holds a lock. Until it was cut off it could name further
+    /// clients in its lock and let them write, and a successor of its blocker could take the lock
+    /// over; so what the lock says is read again afterwards, until it says nothing new. Somebody else
+    /// who has it by then took it after it was broken, and keeps it.
+    async fn break_by_force(&self, volume: &Name, object: &Name, holder: &Found) -> Answer<()> {
+        let mut found = holder.clone();
+        for _ in 0..BREAKS_MAX {
+            self.cut_off_holder(&found).await?;
+            match self.find(object).await? {
+                Some(now) if !now.is_of_the_node_of(holder) => return Ok(()),
+                Some(now) => {
+                    if now == found && self.break_lock(object, &now).await? {
+                        return Ok(());
+                    }
+                    found = now;
+                }
+                // Given back; or a successor is just taking it over, and comes too late now.
+                None => match self.take(volume, object, Take::FreeOrOurs).await {
+                    Ok(()) => return self.unlock(volume, object).await,
+                    Err(Errno::BUSY) => {}
+                    Err(errno) => return Err(errno),
+                },
+            }
+        }
+        tracing::error!(lock = %object, "its holder comes again and again, so the lock stays");
+        Err(Errno::BUSY)
+    }
+
+    /// False: somebody has given it back, or broken it, meanwhile.
+    async fn break_lock(&self, object: &Name, found: &Found) -> Answer<bool> {
         let argument = wire::break_lock(&found.locker);
         let steps = Steps::new().class(CLASS, c"break_lock", &argument);
         match self.apply(object, steps).await {
-            Err(Errno::NOENT) => Ok(()),
-            answer => answer,
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 }

@@ -7,6 +7,7 @@ mod conforming;
 mod fencing;
 mod locking;
 mod objects;
+mod racing;
 mod rig;
 mod trouble;
 mod victim;

@@ -26,6 +26,7 @@ enum Act {
         number: u64,
     },
     Flush,
+    Close,
     Snapshot {
         volume: String,
         snapshot: String,
@@ -45,6 +46,8 @@ pub struct Actor {
     done: Vec<Done>,
     /// How many requests ended.
     pub ended: u64,
+    /// How many of them because another node had the volume.
+    pub given_up: u64,
 }
 
 /// What the actors share.
@@ -60,6 +63,8 @@ pub struct Shared {
     pub controlling: bool,
     /// Numbers for new names and reads.
     pub counter: u64,
+    /// Another node takes locks as well: volumes are closed now and then.
+    pub strangers: bool,
 }
 
 fn name(text: &str) -> Name {
@@ -81,6 +86,7 @@ impl Actor {
             value: number << 48,
             done: Vec::new(),
             ended: 0,
+            given_up: 0,
         }
     }
 
@@ -98,6 +104,7 @@ impl Actor {
             0..=1 => self.flush(world, shared),
             2..=3 => self.snapshot(world, shared),
             4 => self.clone_snapshot(world, shared),
+            5 if shared.strangers => self.close(world, shared),
             5..=54 => self.write(world, shared),
             _ => self.read(world, shared),
         }
@@ -217,6 +224,14 @@ impl Actor {
         self.submit(PORTS.vlmcd, request, None, 0, Act::Flush);
     }
 
+    fn close(&mut self, world: &World, shared: &Shared) {
+        let Some(volume) = Self::pick(world, &shared.volumes) else {
+            return;
+        };
+        let request = Request::new(Operation::Close, name(&volume));
+        self.submit(PORTS.vlmcd, request, None, 0, Act::Close);
+    }
+
     fn snapshot(&mut self, world: &World, shared: &mut Shared) {
         if shared.controlling || shared.snapshots.len() >= 12 {
             return;
@@ -271,7 +286,12 @@ impl Actor {
         self.core.poll(&mut done);
         for one in done.drain(..) {
             let act = self.acts.remove(&one.token).expect("an act of mine");
-            let checked = check(act, &one, shared);
+            let gave_up = shared.strangers && one.answer.result() == Err(libc::EBUSY);
+            self.given_up += u64::from(gave_up);
+            let checked = match gave_up {
+                true => give_up(act, shared),
+                false => check(act, &one, shared),
+            };
             for buffer in one.data.iter().chain(&one.larger) {
                 self.core.give_buffer_back(buffer);
             }
@@ -283,11 +303,28 @@ impl Actor {
     }
 }
 
+/// Another node has the volume. Of a write nothing is known then; it is allowed, and never due.
+fn give_up(act: Act, shared: &mut Shared) -> Result<(), String> {
+    match act {
+        Act::Write { .. } => Ok(()),
+        Act::Snapshot { volume, .. } => {
+            shared.controlling = false;
+            shared.model.entry(volume).or_default().snapshot_ends();
+            Ok(())
+        }
+        Act::Read { volume, .. } => Err(format!("a read of {volume} needed its lock")),
+        Act::Flush | Act::Close | Act::Clone { .. } => Err("EBUSY".into()),
+    }
+}
+
 fn check(act: Act, done: &Done, shared: &mut Shared) -> Result<(), String> {
     let served = done.answer.result();
     let failed = |what: String| Err(format!("{what} failed: errno {:?}", served));
     match act {
         Act::Flush => served.map(drop).or_else(|_| failed("flush".into())),
+        // It was not open.
+        Act::Close if served == Err(libc::EINVAL) => Ok(()),
+        Act::Close => served.map(drop).or_else(|_| failed("close".into())),
         Act::Write {
             volume,
             sectors,

@@ -1,7 +1,7 @@
 //! The node of a simulation: hosts, stores, kills and restarts.
 
 use client::Ports;
-use driver::{Faults, HashAlgorithm, MemoryDriver, MemoryStore};
+use driver::{Detail, Driver, Faults, HashAlgorithm, MemoryDriver, MemoryStore, Op, OpId};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reactor::{Env, Executor, SimClock, Timers};
@@ -65,6 +65,47 @@ pub struct World {
     processes: Vec<Process>,
     /// How many processes were killed.
     pub kills: u32,
+    stranger: Stranger,
+}
+
+/// Another node, as far as its locks go: it takes those that nobody has, and gives them back.
+struct Stranger {
+    driver: MemoryDriver,
+    held: Vec<driver::Name>,
+}
+
+impl Stranger {
+    fn new(maps: &MemoryStore) -> Stranger {
+        Stranger {
+            driver: MemoryDriver::new(maps, "stranger"),
+            held: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, op: Op) -> Option<Detail> {
+        let mut done = Vec::new();
+        self.driver.submit(OpId(0), op);
+        self.driver.poll(&mut done);
+        done.remove(0).result.ok().map(|reply| reply.detail)
+    }
+
+    fn release(&mut self, name: driver::Name) {
+        self.held.retain(|held| *held != name);
+        let op = Op::Release { name, force: false };
+        self.ask(op).expect("it holds that lock");
+    }
+
+    fn act(&mut self, name: driver::Name) {
+        if self.held.contains(&name) {
+            return self.release(name);
+        }
+        // A lock of the dead is not its to take.
+        let free = matches!(self.ask(Op::LockInfo { name }),
+            Some(Detail::Lock(lock)) if lock.holder.is_none());
+        if free && self.ask(Op::Acquire { name }).is_some() {
+            self.held.push(name);
+        }
+    }
 }
 
 impl World {
@@ -78,11 +119,13 @@ impl World {
             Shape::OneProcess => vec![ROLES.to_vec()],
             Shape::ProcessPerRole => ROLES.iter().map(|r| vec![*r]).collect(),
         };
+        let maps = MemoryStore::new();
         let mut world = World {
             dice: Rc::new(RefCell::new(ChaCha8Rng::seed_from_u64(seed))),
             local,
             blocks: MemoryStore::new(),
-            maps: MemoryStore::new(),
+            stranger: Stranger::new(&maps),
+            maps,
             clock,
             env,
             processes: groups
@@ -210,8 +253,17 @@ impl World {
         self.maps.step(&choose);
     }
 
-    /// Brings every process up again.
+    /// Another node takes the lock of a volume that nobody has open, or gives it back.
+    pub fn stranger_acts(&mut self, volume: &str) {
+        self.stranger
+            .act(driver::Name::try_from(volume).expect("a short name"));
+    }
+
+    /// Brings every process up again, and lets nobody else hold a lock.
     pub fn heal(&mut self) {
+        for name in self.stranger.held.clone() {
+            self.stranger.release(name);
+        }
         for at in 0..self.processes.len() {
             if self.processes[at].host.is_none() {
                 self.start(at);

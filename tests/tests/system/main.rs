@@ -15,5 +15,6 @@ mod rados;
 mod rolling;
 mod simulation;
 mod trouble;
+mod waiting;
 
 use system_tests::storage::Storage;

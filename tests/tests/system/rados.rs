@@ -3,11 +3,15 @@
 //!
 //! - [`job`]: the main job, and what it leaves in the pools, by independent eyes;
 //! - [`breaking`]: two nodes, and a lock that one breaks while the other writes;
+//! - [`fencing`]: two nodes, of which one hangs, loses its lock, and goes on;
+//! - [`handover`]: a volume that goes from node to node, and how soon;
+//! - [`contending`]: two nodes that break a third one's lock at once;
 //! - [`migration`]: two nodes, and a volume that moves between them under load;
 //! - [`clients`]: NBD clients, and a filesystem;
 //! - [`deaths`]: daemons of the cluster killed under load, and too few of them left;
 //! - [`full`]: a cluster without room;
 //! - [`outside`]: what is done to a pool behind a node's back;
+//! - [`timeouts`]: too few of them left, with a limit to how long that is waited for;
 //! - [`thrash`]: the same at random, with fio verifying four volumes.
 //!
 //! Tests that leave the daemons alone share one cluster; each has pools of its own, or volumes of
@@ -15,12 +19,16 @@
 
 mod breaking;
 mod clients;
+mod contending;
 mod deaths;
+mod fencing;
 mod full;
+mod handover;
 mod job;
 mod migration;
 mod outside;
 mod thrash;
+mod timeouts;
 
 use client::Name;
 use config::SampleParams;

@@ -1,5 +1,6 @@
 //! The first seeded test: several clients, snapshots and clones over a node whose drivers delay
-//! and reorder, and whose processes die and are replaced while what they left still lands.
+//! and reorder, and whose processes die and are replaced while what they left still lands; and the
+//! same while another node has some of the locks now and then.
 //!
 //! A failure prints its seed; `ARCHIPELAGO_SEED=N cargo test -p system-tests simulation` repeats it,
 //! and `ARCHIPELAGO_SEEDS=COUNT` tries more of them.
@@ -39,10 +40,13 @@ fn create(world: &mut World, volume: &str) {
     panic!("the creation of {volume} never ended");
 }
 
-/// One life of a node. Err: what went wrong.
-fn run(seed: u64, shape: Shape) -> Result<(u64, u32), String> {
+/// One life of a node, whose requests, kills and requests given up are counted. Err: what went wrong.
+fn run(seed: u64, shape: Shape, strangers: bool) -> Result<(u64, u32, u64), String> {
     let mut world = World::new(seed, shape);
-    let mut shared = Shared::default();
+    let mut shared = Shared {
+        strangers,
+        ..Shared::default()
+    };
     for volume in ["volume-a", "volume-b"] {
         create(&mut world, volume);
         shared.model.insert(volume.into(), Default::default());
@@ -59,9 +63,14 @@ fn run(seed: u64, shape: Shape) -> Result<(u64, u32), String> {
         if world.below(700) == 0 {
             world.kill_one();
         }
+        if strangers && world.below(300) == 0 {
+            let at = world.below(shared.volumes.len() as u64) as usize;
+            world.stranger_acts(&shared.volumes[at]);
+        }
     }
     settle(&mut world, &mut actors, &mut shared)?;
-    Ok((actors.iter().map(|a| a.ended).sum(), world.kills))
+    let sum = |count: fn(&Actor) -> u64| actors.iter().map(count).sum();
+    Ok((sum(|a| a.ended), world.kills, sum(|a| a.given_up)))
 }
 
 /// Nobody asks for more, everybody lives: every request must end.
@@ -95,13 +104,15 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-fn check(shape: Shape) {
+fn check(shape: Shape, strangers: bool) {
     for seed in seeds(4) {
-        match run(seed, shape) {
-            Ok((ended, kills)) => {
-                println!("seed {seed} {shape:?}: {ended} requests, {kills} kills");
+        match run(seed, shape, strangers) {
+            Ok((ended, kills, given_up)) => {
+                println!(
+                    "seed {seed} {shape:?}: {ended} requests, {given_up} given up, {kills} kills"
+                );
                 assert!(
-                    ended > 300 && kills > 10,
+                    ended > 300 && kills > 10 && given_up < ended / 4,
                     "seed {seed}: too little happened"
                 );
             }
@@ -112,15 +123,25 @@ fn check(shape: Shape) {
 
 #[test]
 fn nobody_sees_a_wrong_byte_in_one_process() {
-    check(Shape::OneProcess);
+    check(Shape::OneProcess, false);
 }
 
 #[test]
 fn nobody_sees_a_wrong_byte_with_a_process_per_role() {
-    check(Shape::ProcessPerRole);
+    check(Shape::ProcessPerRole, false);
+}
+
+/// Volumes are closed, and another node takes their locks for a while: writes wait for it, or are
+/// given up by a close.
+#[test]
+fn nobody_sees_a_wrong_byte_while_locks_come_and_go() {
+    for shape in [Shape::OneProcess, Shape::ProcessPerRole] {
+        check(shape, true);
+    }
 }
 
 #[test]
 fn one_seed_is_one_history() {
-    assert_eq!(run(7, Shape::ProcessPerRole), run(7, Shape::ProcessPerRole));
+    let history = || run(7, Shape::ProcessPerRole, true);
+    assert_eq!(history(), history());
 }

@@ -104,7 +104,7 @@ fn utc(seconds: i64) -> String {
 }
 
 /// What `status` prints, and from which fields of mapperd's answer.
-const LINES: [(&str, &str); 11] = [
+const LINES: [(&str, &str); 10] = [
     ("size", "size"),
     ("block size", "block_size"),
     ("blocks", "blocks"),
@@ -115,8 +115,10 @@ const LINES: [(&str, &str); 11] = [
     ("epoch", "epoch"),
     ("read-only", "read_only"),
     ("open on this node", "open_here"),
-    ("lock lost", "lost"),
 ];
+
+/// What `status` says of a volume whose lock was broken.
+const LOST: &str = "yes: whoever uses it here gets errors until it is closed and opened again";
 
 pub(super) fn status(settings: &Settings, args: &Shown) -> Result<(), Failure> {
     let client = settings.client()?;
@@ -147,6 +149,8 @@ fn print_status(name: &str, status: &Value) -> Result<(), Failure> {
             say(format_args!("  {label:<18} {}", plain(value)))?;
         }
     }
+    let lost = if status["lost"] == true { LOST } else { "no" };
+    say(format_args!("  {:<18} {lost}", "lock lost"))?;
     let own = status["own_blocks"].as_u64().unwrap_or(0);
     let block = status["block_size"].as_u64().unwrap_or(0);
     say(format_args!(

@@ -4,8 +4,8 @@
 //! ```text
 //!   storage that fences (RADOS)   breaking the lock cuts the holder off: nothing is left to do
 //!   this node holds it            break it; our mapperd looks, finds the volume lost, fences it
-//!   another node of this host     break it; that node's mapperd does the same. No answer: its
-//!                                 blockers are killed, and what they had under way is waited for
+//!   another node of this host     break it; that node's mapperd does the same. No answer: mapperd
+//!                                 and its blockers are killed, and their successors asked
 //!   a dead process of this host   break it; wait until nothing of it is under way any more
 //!   another host                  with fence_command: that cuts it off, then the lock is broken;
 //!                                 without: break it, and wait until the leases there have ended
@@ -100,7 +100,7 @@ fn end_on_this_host(run_dir: &Path, alive: bool, name: Name) -> Result<(), Failu
     if alive && tell_soon(run_dir, name).is_ok() {
         return Ok(());
     }
-    let killed = if alive { kill_blockers(run_dir) } else { 0 };
+    let killed = if alive { kill_peers(run_dir) } else { 0 };
     if killed > 0 {
         let place = run_dir.display();
         eprintln!("the node in {place} does not answer: its blockers were killed");
@@ -186,15 +186,28 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Kills every process of `run_dir` that drives storage; how many there were.
-fn kill_blockers(run_dir: &Path) -> usize {
-    let pid_files = files(run_dir, "drain")
-        .into_iter()
-        .map(|lock| lock.with_extension("pid"));
-    let pids = pid_files.filter_map(|file| pids::look(&file).pid());
-    pids.filter_map(|pid| Pidfd::open(pid).ok())
-        .filter(|process| process.signal(Signal::SIGKILL).is_ok())
-        .count()
+/// Kills mapperd and every process of `run_dir` that drives storage; how many of these there were.
+/// Mapperd is dead before the others are, so that no mapping is younger than their successors, who
+/// refuse what is older.
+fn kill_peers(run_dir: &Path) -> usize {
+    let process = |pid_file: PathBuf| Pidfd::open(pids::look(&pid_file).pid()?).ok();
+    let mapperd = process(run_dir.join("mapperd.pid"));
+    let locks = files(run_dir, "drain").into_iter();
+    // All of them now: soon their pid files are their successors'.
+    let blockers: Vec<Pidfd> = locks
+        .filter_map(|lock| process(lock.with_extension("pid")))
+        .collect();
+    if let Some(mapperd) = mapperd.filter(kill) {
+        let patience = Instant::now() + ANSWER;
+        while !mapperd.is_over() && Instant::now() < patience {
+            thread::sleep(LOOK);
+        }
+    }
+    blockers.iter().filter(|blocker| kill(blocker)).count()
+}
+
+fn kill(process: &Pidfd) -> bool {
+    process.signal(Signal::SIGKILL).is_ok()
 }
 
 /// Whether no process drives storage for the node of `run_dir`, nor did until a moment ago: the

@@ -23,10 +23,10 @@ fn open(client: &Client) -> Volume {
 }
 
 /// Two nodes of this host over one storage; the first has the volume open.
-fn two_nodes() -> (Lab, Lab) {
-    let old = Lab::started(true);
+fn two_nodes(shared: bool) -> (Lab, Lab) {
+    let old = Lab::started(shared);
     let new = Lab::beside(&old);
-    old.vlmc("create volume -s 1").says("");
+    old.vlmc("create volume -s 600").says("");
     open(&old.client()).write_at(&[OLD; SIZE], 0).unwrap();
     new.vlmc("open volume").fails("vlmc open failed");
     (old, new)
@@ -63,7 +63,7 @@ fn foreign(volume: &Volume) -> usize {
 
 #[test]
 fn a_living_node_of_this_host_gives_up_at_once() {
-    let (old, new) = two_nodes();
+    let (old, new) = two_nodes(true);
     let count = AtomicU64::new(0);
     thread::scope(|scope| {
         let writer = scope.spawn(|| write_on(&old, &count));
@@ -88,7 +88,7 @@ fn a_living_node_of_this_host_gives_up_at_once() {
 /// The old node hangs with writes under way, and goes on when the new one has written.
 #[test]
 fn a_hung_node_of_this_host_is_ended() {
-    let (old, new) = two_nodes();
+    let (old, new) = two_nodes(true);
     let count = AtomicU64::new(0);
     thread::scope(|scope| {
         let writer = scope.spawn(|| write_on(&old, &count));
@@ -115,6 +115,52 @@ fn a_hung_node_of_this_host_is_ended() {
         new.vlmc("close volume").says("Volume closed\n");
         old.vlmc("open volume").says("Volume opened\n");
     });
+}
+
+/// Where nobody has written yet, and no mapping is known: further than vlmcd asks at once.
+const FAR: u64 = 400 << 20;
+
+/// One role of the old node hangs. When it was blockerb, the object that mapperd had asked it to make
+/// was made anew by its successor, over what the new owner had written there. When it was mapperd,
+/// its blockers alone were killed and this was waited for a minute and then failed, because it could
+/// not be told that it was over.
+#[test]
+fn a_hung_role_of_this_host_lets_nothing_land_late() {
+    for role in ["blockerb", "blockerm", "mapperd", "vlmcd"] {
+        let (old, new) = two_nodes(false);
+        let count = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| write_on(&old, &count));
+            await_more(&count);
+            let hung = Pid::from_raw(old.pid(role));
+            kill(hung, Signal::SIGSTOP).unwrap();
+            let far = scope.spawn(|| open(&old.client()).write_at(&[OLD; 4096], FAR));
+            assert_eq!(new.vlmc("unlock -f volume").status, 0);
+            let client = new.client();
+            let volume = open(&client);
+            volume.write_at(&[NEW; SIZE], 0).unwrap();
+            volume.write_at(&[NEW; 4096], FAR).unwrap();
+            // It may have been killed, and buried.
+            let _ = kill(hung, Signal::SIGCONT);
+            for why in [writer.join().unwrap(), far.join().unwrap().unwrap_err()] {
+                assert_eq!(why.errno, libc::ESTALE, "{role}: {why:?}");
+            }
+            let mut read = [0; 4096];
+            volume.read_at(&mut read, FAR).unwrap();
+            let ours = read.iter().all(|byte| *byte == NEW);
+            assert!(
+                ours,
+                "{role} hung, and later the far block begins {:?}",
+                &read[..4]
+            );
+            assert_eq!(foreign(&volume), 0, "{role} hung");
+            let status = old.vlmc("status volume").out;
+            assert!(status.contains("closed and opened again"), "{status}");
+            new.vlmc("close volume").says("Volume closed\n");
+            old.vlmc("close volume").fails("vlmc close failed");
+            old.vlmc("open volume").says("Volume opened\n");
+        });
+    }
 }
 
 /// A node that breaks its own lock has lost the volume like any other.

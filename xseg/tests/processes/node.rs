@@ -283,7 +283,9 @@ impl Client {
         };
         match self.reply(id, Duration::from_millis(2)) {
             Some((ticket, _)) => self.seat.release(ticket),
-            None => self.seat.forget(id),
+            None => {
+                self.seat.forget(id);
+            }
         }
     }
 

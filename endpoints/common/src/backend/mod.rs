@@ -46,7 +46,7 @@ use stages::{Errand, Stage};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xseg::join::{Connection, JoinError};
 use xseg::protocol::{V0_SIZE_UNKNOWN, flags};
 use xseg::{Name, Request, Seat};
@@ -161,6 +161,10 @@ pub struct Backend {
     errand: Option<Errand>,
     /// Whose end the errand or the stage is.
     reply: Option<Reply>,
+    /// How long what drains may take.
+    drain_until: Option<Instant>,
+    /// Why the close of a volume that drains has failed.
+    drain_failed: Option<i32>,
     done: Vec<client::Done>,
     completions: Vec<Completion>,
     /// The volume was written to since it was last closed.
@@ -169,6 +173,8 @@ pub struct Backend {
     size_is_old: bool,
     /// The volume has not been seen yet: what fails is told, not waited out.
     is_first: bool,
+    /// Its lock was broken, and that was said.
+    lock_lost: bool,
     /// The holder is away; its peers may go on.
     orphan: bool,
     /// The bell may ring.
@@ -229,11 +235,14 @@ impl Backend {
             queue: VecDeque::with_capacity(256),
             errand: None,
             reply: None,
+            drain_until: None,
+            drain_failed: None,
             done: Vec::with_capacity(256),
             completions: Vec::with_capacity(256),
             wrote: false,
             size_is_old: false,
             is_first: true,
+            lock_lost: false,
             orphan: false,
             dozing: false,
             events,

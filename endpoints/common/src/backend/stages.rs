@@ -12,6 +12,10 @@
 //!            +---------------- Frozen <--freeze-- Closing --finish--> Over
 //! ```
 //! An order is begun only in Running, Joining, Frozen and Failed; others wait for that.
+//!
+//! What drains may wait for another node to close the volume. So after a while it is closed here
+//! with its operations still under way: the node finishes those that can be, and answers EBUSY for
+//! those that wait for a lock. A freeze takes these back; they are sent again after the thaw.
 
 use super::line::Fate;
 use super::orders::Order;
@@ -19,7 +23,7 @@ use super::{Backend, State, event, gone};
 use crate::error::{Error, ErrorKind};
 use client::Done;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xseg::Request;
 use xseg::protocol::Operation;
 
@@ -27,6 +31,8 @@ use xseg::protocol::Operation;
 pub(super) const ERRAND: u64 = u64::MAX;
 /// How often a node that is away is looked for.
 const AWAY: Duration = Duration::from_millis(100);
+/// How long operations may take to drain before those that wait for a lock are given up.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Why the volume is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +137,7 @@ impl Backend {
                 Stage::Joining => self.try_join(),
                 Stage::Running => self.pump(),
                 Stage::Failed => self.fail_queue(),
-                Stage::Draining(end) if self.is_quiet() => self.close(end),
+                Stage::Draining(end) => self.drain(end),
                 _ => {}
             }
             self.next_order();
@@ -158,13 +164,13 @@ impl Backend {
         // Who waited for a thaw that another order ends hears that it was given up.
         self.reply = Some(reply);
         match (order, self.stage) {
-            (Order::Freeze, Stage::Running) => self.enter(Stage::Draining(End::Freeze)),
+            (Order::Freeze, Stage::Running) => self.start_draining(End::Freeze),
             (Order::Freeze, _) => self.stop_at(Stage::Frozen, Ok(())),
             (Order::Thaw, Stage::Running) => self.tell(Ok(())),
             (Order::Thaw, _) => self.start_joining(),
             (Order::Resize, Stage::Running) => self.set_errand(Operation::Info),
             (Order::Resize, _) => self.tell(Err(self.away())),
-            (Order::Finish, Stage::Running) => self.enter(Stage::Draining(End::Finish)),
+            (Order::Finish, Stage::Running) => self.start_draining(End::Finish),
             (Order::Finish, Stage::Failed) => self.stop_at(Stage::Over, Ok(())),
             (Order::Finish, _) => self.stop_at(Stage::Over, Err(self.away())),
         }
@@ -226,6 +232,7 @@ impl Backend {
             }
             Ok(_) => {
                 self.size_is_old = false;
+                self.lock_lost = false;
                 tracing::info!("the volume is there");
                 self.is_first = false;
                 self.enter(Stage::Running);
@@ -245,6 +252,35 @@ impl Backend {
     }
 
     // ---- going ----
+
+    fn start_draining(&mut self, end: End) {
+        self.enter(Stage::Draining(end));
+        self.drain_until = Some(Instant::now() + DRAIN);
+        self.drain_failed = None;
+    }
+
+    fn drain(&mut self, end: End) {
+        if self.errand.is_some() {
+            return;
+        }
+        if self.is_quiet() {
+            return match self.drain_failed.take() {
+                None => self.close(end),
+                Some(errno) => self.flushed(end, Err(errno)),
+            };
+        }
+        match self
+            .drain_until
+            .map(|until| until.saturating_duration_since(Instant::now()))
+        {
+            Some(Duration::ZERO) => {
+                self.drain_until = None;
+                self.set_errand(Operation::Close);
+            }
+            Some(left) => self.look_again(left),
+            None => {}
+        }
+    }
 
     fn close(&mut self, end: End) {
         if self.wrote {
@@ -271,8 +307,11 @@ impl Backend {
     }
 
     fn closed(&mut self, end: End, result: Result<u64, i32>) {
-        // A volume that was only read was never held: its CLOSE fails, and that is right.
-        if let (Err(errno), true) = (result, self.wrote) {
+        // A volume that was only read, or is closed already, is not held: its CLOSE fails, and that
+        // is right.
+        if let (Err(errno), true) = (result, self.wrote)
+            && errno != libc::EINVAL
+        {
             tracing::warn!(errno, "the volume was not closed: its lock may remain");
         }
         match end {
@@ -343,6 +382,8 @@ impl Backend {
             Stage::Reopening => self.opened(result),
             Stage::Flushing(end) => self.flushed(end, result),
             Stage::Closing(end) => self.closed(end, result),
+            // EINVAL: it was not open, and there was nothing to flush.
+            Stage::Draining(_) => self.drain_failed = result.err().filter(|e| *e != libc::EINVAL),
             _ => self.tell(result.map(drop).map_err(|errno| gone(&self.volume, errno))),
         }
     }

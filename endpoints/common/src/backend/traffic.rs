@@ -1,7 +1,7 @@
 //! Sending operations to the node, and landing its answers.
 
 use super::flight::Flight;
-use super::stages::{ERRAND, Stage};
+use super::stages::{ERRAND, End, Stage};
 use super::{Backend, Completion, Op, Outcome, Stretch};
 use client::{Core, Done};
 use std::time::Duration;
@@ -90,7 +90,37 @@ impl Backend {
                 core.give_buffer_back(buffer);
             }
         }
-        self.complete(index, result);
+        if result == Err(libc::ESTALE) {
+            self.tell_of_loss();
+        }
+        match result {
+            Err(libc::EBUSY) if self.stage == Stage::Draining(End::Freeze) => self.put_back(index),
+            result => self.complete(index, result),
+        }
+    }
+
+    /// Says once why operations fail from now on.
+    fn tell_of_loss(&mut self) {
+        if !std::mem::replace(&mut self.lock_lost, true) {
+            tracing::error!(
+                "the lock of volume \"{}\" was broken, so requests fail until it is unmapped and \
+                 mapped again; `vlmc status` tells who has it",
+                self.volume.name
+            );
+        }
+    }
+
+    /// An operation that the node has not begun is to be sent again, in its old place.
+    fn put_back(&mut self, index: u32) {
+        let Some(flight) = self.flights.get(index) else {
+            return;
+        };
+        flight.sent = false;
+        let number = flight.number;
+        let flights = &mut self.flights;
+        let mut is_later = |other: &u32| flights.get(*other).is_some_and(|f| f.number > number);
+        let later = self.queue.iter().position(&mut is_later);
+        self.queue.insert(later.unwrap_or(self.queue.len()), index);
     }
 
     pub(super) fn complete(&mut self, index: u32, result: Result<Outcome, i32>) {

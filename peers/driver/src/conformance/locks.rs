@@ -3,7 +3,12 @@
 use super::*;
 use crate::LockReply;
 
-pub(super) const STORIES: &[fn(&dyn World)] = &[one_holder, force_breaks, names_do_not_mix];
+pub(super) const STORIES: &[fn(&dyn World)] = &[
+    one_holder,
+    force_breaks,
+    names_do_not_mix,
+    who_waits_hears_of_a_release,
+];
 
 fn lock(answer: Answer) -> Result<LockReply, Errno> {
     match answer?.detail {
@@ -31,6 +36,18 @@ impl Subject {
             if self.rig.driver.lost().is_none() {
                 (self.rig.pump)();
             }
+        }
+    }
+    /// Waits until it hears that some lock is free; which.
+    fn hears(&mut self) -> Vec<Name> {
+        let (mut done, mut freed) = (Vec::new(), Vec::new());
+        loop {
+            self.rig.driver.poll(&mut done);
+            self.rig.driver.freed_locks(&mut freed);
+            if !freed.is_empty() {
+                return freed;
+            }
+            (self.rig.pump)();
         }
     }
     fn holder(&mut self, name: &Name) -> Option<crate::LockHolder> {
@@ -121,4 +138,30 @@ fn names_do_not_mix(world: &dyn World) {
     ours.write(&object, 0, b"an object with a lock's volume's name")
         .unwrap();
     assert!(ours.rig.driver.lock_is_held(&volumes[4]));
+}
+
+fn who_waits_hears_of_a_release(world: &dyn World) {
+    let mut ours = Subject::new(world.open("node_1"));
+    let mut other = Subject::new(world.open("node_2"));
+    let (volume, another) = (name("awaited-volume"), name("another-volume"));
+    for volume in [&volume, &another] {
+        other.acquire(volume).unwrap();
+        assert_eq!(ours.acquire(volume), Err(Errno::BUSY));
+    }
+    if !ours.rig.driver.capabilities().hears {
+        return;
+    }
+    // Twice: it is heard once all the same.
+    ours.rig.driver.await_lock(&volume);
+    ours.rig.driver.await_lock(&volume);
+    ours.rig.driver.await_lock(&another);
+    other.release(&volume, false).unwrap();
+    assert_eq!(ours.hears(), [volume]);
+    assert!(!ours.acquire(&volume).unwrap().already_ours);
+    ours.release(&volume, false).unwrap();
+    // It was free before anybody listened.
+    ours.rig.driver.await_lock(&volume);
+    assert_eq!(ours.hears(), [volume]);
+    other.release(&another, false).unwrap();
+    assert_eq!(ours.hears(), [another]);
 }

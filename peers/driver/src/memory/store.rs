@@ -22,6 +22,10 @@ struct State {
     instances: u64,
     alive: BTreeSet<u64>,
     late: Vec<Op>,
+    /// Which instances wait for which lock.
+    listeners: BTreeSet<(Name, u64)>,
+    /// What an instance has heard and not been told yet.
+    heard: Vec<(Name, u64)>,
 }
 
 #[derive(Clone)]
@@ -91,6 +95,10 @@ impl MemoryStore {
     pub(super) fn bury(&self, instance: u64, in_flight: impl Iterator<Item = Op>) {
         let mut state = self.state.borrow_mut();
         state.alive.remove(&instance);
+        state
+            .listeners
+            .retain(|(_, listener)| *listener != instance);
+        state.heard.retain(|(_, listener)| *listener != instance);
         let lands = |op: &Op| {
             matches!(
                 op,
@@ -147,6 +155,7 @@ impl MemoryStore {
             return Err(Errno::PERM);
         }
         state.locks.remove(name);
+        state.tell(name);
         let alive = state.alive.contains(&held.instance);
         let ended = (!ours).then(|| held.holder(instance, Some(alive)));
         Ok(Detail::Lock(Box::new(LockReply {
@@ -170,12 +179,36 @@ impl MemoryStore {
         .into()
     }
 
+    /// `instance` wants to hear when nobody holds the lock.
+    pub(super) fn listen(&self, name: &Name, instance: u64) {
+        let mut state = self.state.borrow_mut();
+        state.listeners.insert((*name, instance));
+        if !state.locks.contains_key(name) {
+            state.tell(name);
+        }
+    }
+
+    /// What `instance` has heard since it was asked last.
+    pub(super) fn take_heard(&self, instance: u64, names: &mut Vec<Name>) {
+        let mut state = self.state.borrow_mut();
+        let heard = state.heard.extract_if(.., |(_, of)| *of == instance);
+        names.extend(heard.map(|(name, _)| name));
+    }
+
     pub(super) fn is_held_by(&self, name: &Name, instance: u64) -> bool {
         let state = self.state.borrow();
         state
             .locks
             .get(name)
             .is_some_and(|held| held.instance == instance)
+    }
+}
+
+impl State {
+    /// Nobody holds this lock: who waits for it hears that, once.
+    fn tell(&mut self, name: &Name) {
+        let told = self.listeners.extract_if(.., |(of, _)| of == name);
+        self.heard.extend(told);
     }
 }
 

@@ -106,6 +106,7 @@ fn b02_every_operation_is_answered() {
         Operation::Zeroes,
         Operation::Fence,
         Operation::SyncTag,
+        Operation::AwaitLock,
     ] {
         assert_eq!(rig.simple(op, "volume"), Err(libc::EOPNOTSUPP), "{op:?}");
     }

@@ -93,37 +93,6 @@ fn what_another_node_holds_is_left_alone() {
     assert!(stranger.release("volume", false), "it still is theirs");
 }
 
-/// Reads go on while a write waits for another node's lock, and a stop does not wait for it.
-#[test]
-fn a_write_waits_for_another_nodes_lock() {
-    let mut rig = Rig::new();
-    rig.nr_ops = 1;
-    rig.kill_mapper();
-    rig.start_mapper();
-    rig.create("volume", BLOCK).unwrap();
-    let mut stranger = Stranger::new(&rig);
-    assert!(stranger.acquire("volume"));
-    let request = map_request(Operation::MapWrite, "volume", 0, 1, 0);
-    let id = rig.peer.ask(MAPPERD, request, &[], 4096);
-    rig.settle();
-    for _ in 0..3 {
-        rig.pass(SECOND);
-        assert!(rig.peer.take(id).is_none());
-        assert_eq!(rig.read("volume", 0, 1).unwrap(), [0]);
-    }
-    assert!(stranger.release("volume", false));
-    rig.pass(SECOND);
-    rig.peer.take(id).unwrap().unwrap();
-    rig.simple(Operation::Close, "volume").unwrap();
-    assert!(stranger.acquire("volume"));
-    let id = rig.peer.ask(MAPPERD, request, &[], 4096);
-    rig.settle();
-    rig.mapper.as_mut().unwrap().stop();
-    rig.settle();
-    assert_eq!(rig.peer.take(id).unwrap().unwrap_err(), libc::EBUSY);
-    assert!(rig.mapper.as_ref().unwrap().is_stopped());
-}
-
 #[test]
 fn open_and_close() {
     let mut rig = Rig::new();

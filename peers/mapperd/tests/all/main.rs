@@ -5,6 +5,8 @@
 //! - `life`: what operations leave in storage, byte for byte;
 //! - `defects`: the original's defects, one test each;
 //! - `locks`: leases, fences, lost and foreign locks;
+//! - `broken`: locks that were broken while blockers died;
+//! - `waiting`: writes that wait for another node's lock;
 //! - `old`: v0 and v1 maps;
 //! - `deaths`: mapperd killed at every step of every operation, and done again;
 //! - `crowd`: many requests at once;
@@ -13,6 +15,7 @@
 
 mod asking;
 mod audit;
+mod broken;
 mod crowd;
 mod deaths;
 mod defects;
@@ -21,3 +24,4 @@ mod locks;
 mod old;
 mod rig;
 mod short;
+mod waiting;

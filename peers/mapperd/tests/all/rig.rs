@@ -119,6 +119,8 @@ pub(crate) struct Weather {
     pub(crate) maps: Option<Faults>,
     pub(crate) blocks: Option<Faults>,
     pub(crate) half: Rc<Cell<Half>>,
+    /// Whether storage hears nothing of locks that others give back, as files do not.
+    pub(crate) deaf: bool,
 }
 
 /// The node.
@@ -194,7 +196,8 @@ impl Rig {
                 lease_term: self.lease_term,
             };
             let (timers, executor) = (timers.clone(), executor.clone());
-            let driver = Box::new(Short::new(driver, self.weather.half.clone()));
+            let half = self.weather.half.clone();
+            let driver = Box::new(Short::new(driver, half, self.weather.deaf));
             let env = self.env.clone();
             let peer = Blocker::new(settings, desk.clone(), driver, env, timers, executor);
             host.add(desk.clone(), Box::new(peer));
@@ -255,6 +258,11 @@ impl Rig {
         let region = |number| self.peer.seat.segment(number).expect("a peer sees both");
         let report = Report::new(region(PUBLIC), Some(region(PRIVATE)), &|_| true);
         report.buffers_in_use(PUBLIC) + report.buffers_in_use(PRIVATE)
+    }
+
+    /// What the clock shows.
+    pub(crate) fn clock_ns(&self) -> u64 {
+        self.env.clock.now_ns()
     }
 
     /// Lets time pass, and what is due happen.

@@ -1,4 +1,5 @@
-//! Storage that answers a request with less than it asked for, and calls that a success (B5).
+//! Storage that answers a request with less than it asked for, and calls that a success (B5), or
+//! that does not hear when a lock is given back.
 
 use crate::rig::*;
 use driver::{Capabilities, Done, Driver, MemoryDriver, Name, Op, OpId};
@@ -20,13 +21,18 @@ pub(crate) enum Half {
 pub(crate) struct Short {
     pub(crate) inner: MemoryDriver,
     pub(crate) half: Rc<Cell<Half>>,
+    pub(crate) deaf: bool,
     cut: HashSet<OpId>,
 }
 
 impl Short {
-    pub(crate) fn new(inner: MemoryDriver, half: Rc<Cell<Half>>) -> Short {
-        let cut = HashSet::new();
-        Short { inner, half, cut }
+    pub(crate) fn new(inner: MemoryDriver, half: Rc<Cell<Half>>, deaf: bool) -> Short {
+        Short {
+            inner,
+            half,
+            deaf,
+            cut: HashSet::new(),
+        }
     }
 }
 
@@ -56,7 +62,10 @@ impl Driver for Short {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        Capabilities {
+            hears: !self.deaf,
+            ..self.inner.capabilities()
+        }
     }
 
     fn in_flight(&self) -> usize {
@@ -65,6 +74,16 @@ impl Driver for Short {
 
     fn lock_is_held(&mut self, volume: &Name) -> bool {
         self.inner.lock_is_held(volume)
+    }
+
+    fn await_lock(&mut self, volume: &Name) {
+        if !self.deaf {
+            self.inner.await_lock(volume);
+        }
+    }
+
+    fn freed_locks(&mut self, volumes: &mut Vec<Name>) {
+        self.inner.freed_locks(volumes);
     }
 }
 

@@ -1,8 +1,11 @@
 //! The lock of a volume broken from another node while its holder's guests write: nothing of the
 //! old holder lands afterwards, its guests hear of it, and its other volumes go on.
 
+use super::clients::{Mapped, lacks};
 use super::{name, node_on, shared, vlmc};
 use client::{Client, Error, ErrorKind, Hint, Volume};
+use config::Endpoint;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
@@ -81,6 +84,27 @@ fn take_away(other: &RealNode, owner: &str) -> (Duration, Duration) {
     (broken, begin.elapsed() - broken)
 }
 
+/// The old holder's log and `vlmc status` name the volume, who has it now, and what is to be done.
+fn says_what_happened(one: &RealNode, other: &RealNode) {
+    let log = std::fs::read_to_string(one.dir().join("log/mapperd.log")).unwrap();
+    let sentence = log
+        .lines()
+        .find(|line| line.contains(&format!("the lock of volume {LOST} was broken")));
+    let owner = other.config.role("blockerm").unwrap().owner();
+    let sentence = sentence.unwrap_or_else(|| panic!("nothing is said: {log}"));
+    for part in [&*owner, "closed and opened again"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    let status = vlmc(one, &["status", LOST]);
+    assert!(
+        status.contains("until it is closed and opened again"),
+        "{status}"
+    );
+    assert!(status.contains(&owner), "{status}");
+    let status = vlmc(other, &["status", LOST]);
+    assert!(!status.contains("closed and opened"), "{status}");
+}
+
 #[test]
 fn a_lock_that_is_broken_under_load_lets_nothing_land_late() {
     let Some(lab) = shared("a_lock_that_is_broken_under_load_lets_nothing_land_late") else {
@@ -102,11 +126,8 @@ fn a_lock_that_is_broken_under_load_lets_nothing_land_late() {
         "broken in {:?}, written {:?} later; the guests of the old holder: {why}",
         took.0, took.1
     );
-    // Which of them depends on whether mapperd has heard of it already.
-    assert!(
-        [ErrorKind::LostLock, ErrorKind::Io].contains(&why.kind()),
-        "{why}"
-    );
+    assert_eq!(why.kind(), ErrorKind::LostLock, "{why}");
+    says_what_happened(&one, &other);
     kept.stop.store(true, SeqCst);
     assert_eq!(kept.end(), None, "the other volume is not concerned");
     let client = other.client();
@@ -123,6 +144,67 @@ fn a_lock_that_is_broken_under_load_lets_nothing_land_late() {
             "a late write landed"
         );
     }
+    drop(client);
+    assert!(one.stop().unwrap().success());
+    assert!(other.stop().unwrap().success());
+}
+
+/// Runs qemu-io's `command` on a device; what it said.
+fn qemu_io(device: &str, command: &str) -> String {
+    let arguments = ["60", "qemu-io", "-f", "raw", "-c", command, device];
+    let output = Command::new("timeout").args(arguments).output().unwrap();
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A guest behind NBD gets I/O errors, its endpoint's log says why, and it is well again when the
+/// volume was unmapped and mapped.
+#[test]
+fn a_guest_gets_errors_until_its_volume_is_mapped_anew() {
+    let test = "a_guest_gets_errors_until_its_volume_is_mapped_anew";
+    let Some(lab) = shared(test) else { return };
+    if lacks(test, &["qemu-io"]) {
+        return;
+    }
+    const VOLUME: &str = "of-a-guest";
+    let one = node_on(lab, |params| params.endpoint = Endpoint::Nbd);
+    let other = node_on(lab, |_| ());
+    one.client().create(name(VOLUME), 1 << 20).unwrap();
+    let mapped = Mapped::new(&one, VOLUME);
+    let device = mapped.device.clone();
+    let wrote = "wrote 4096/4096 bytes";
+    assert!(qemu_io(&device, "write -P 1 0 4096").contains(wrote));
+    vlmc(&other, &["unlock", "-f", VOLUME]);
+    let client = other.client();
+    open(&client, VOLUME).write_at(&[2; 4096], 0).unwrap();
+    for _ in 0..2 {
+        let said = qemu_io(&device, "write -P 3 0 4096");
+        assert!(said.contains("Input/output error"), "{said}");
+    }
+    let files = std::fs::read_dir(one.dir().join("log")).unwrap();
+    let logs = files
+        .flatten()
+        .map(|file| std::fs::read_to_string(file.path()).unwrap());
+    let logs: String = logs.collect();
+    let sentence = format!("the lock of volume \"{VOLUME}\" was broken");
+    assert_eq!(logs.matches(&sentence).count(), 1, "said once: {logs}");
+    // It is unmapped, but what was not flushed is lost, and that is said.
+    let unmapped = one.run("vlmc", &["unmap", &device]).unwrap();
+    let said = String::from_utf8_lossy(&unmapped.stderr);
+    assert!(
+        said.contains(VOLUME) && said.contains("another node holds it"),
+        "{said}"
+    );
+    mapped.end_unmapped();
+
+    client.close(name(VOLUME), Hint::default()).unwrap();
+    let again = Mapped::new(&one, VOLUME);
+    assert!(qemu_io(&again.device, "read -P 2 0 4096").contains("read 4096/4096 bytes"));
+    assert!(qemu_io(&again.device, "write -P 4 0 4096").contains(wrote));
+    again.unmap();
     drop(client);
     assert!(one.stop().unwrap().success());
     assert!(other.stop().unwrap().success());

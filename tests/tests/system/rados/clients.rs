@@ -35,6 +35,12 @@ impl<'a> Mapped<'a> {
         self.unmapped = true;
     }
 
+    /// It was unmapped otherwise.
+    pub(super) fn end_unmapped(mut self) {
+        assert!(!vlmc(self.node, &["showmapped"]).contains(&self.device));
+        self.unmapped = true;
+    }
+
     fn kill(&self) -> Option<()> {
         let run_dir = &self.node.config.archipelago.run_dir;
         for entry in std::fs::read_dir(run_dir.join("mapped")).ok()?.flatten() {

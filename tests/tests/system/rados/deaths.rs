@@ -110,7 +110,7 @@ fn what_was_acknowledged_survives_a_kill_of_monitor_and_osds() {
 }
 
 /// Whether the monitor knows that this OSD is down.
-fn is_down(lab: &Lab, osd: usize) -> bool {
+pub(super) fn is_down(lab: &Lab, osd: usize) -> bool {
     let dump = r#"{"prefix":"osd dump","format":"json"}"#;
     let said = lab.mon_commands(&[dump.into()]).unwrap();
     let map: serde_json::Value = serde_json::from_str(&said[0]).unwrap();

@@ -47,7 +47,7 @@ extern "C" {
 #define X_LOCKINFO 68
 
 /* Flags of a request (flags). */
-#define XF_NOSYNC   (1 << 0)  /* ACQUIRE: do not wait */
+#define XF_NOSYNC   (1 << 0)  /* ACQUIRE, MAPW: do not wait */
 #define XF_FLUSH    (1 << 1)
 #define XF_FUA      (1 << 2)  /* durable when answered */
 #define XF_FORCE    (1 << 3)  /* break whoever is in the way */

@@ -133,6 +133,7 @@ fn numbers(claims: &mut Claims) {
         // Between peers.
         ("Fence", ""),
         ("SyncTag", ""),
+        ("AwaitLock", ""),
         // For the tools alone.
         ("Migrate", ""),
     ];
