@@ -31,6 +31,8 @@ LOCK_PATH = "/var/lock"
 # `vlmc.map_volume` returns what follows it in the device; devices have no common prefix any more.
 DEVICE_PREFIX = ""
 ARCHIP_PREFIX = "archip_"
+# Where the node of a host is.
+HOST_RUN_DIR = "/run/archipelago"
 # The run directory when a configuration named it; else the library's default.
 RUN_DIR: Optional[str] = None
 
@@ -42,8 +44,9 @@ def default_run_dir() -> str:
     chosen = os.environ.get("ARCHIPELAGO_RUN_DIR", "")
     if os.path.isabs(chosen):
         return chosen
-    if os.geteuid() == 0:
-        return "/run/archipelago"
+    # The host's node lets its user and group write there.
+    if os.geteuid() == 0 or os.access(HOST_RUN_DIR, os.W_OK | os.X_OK, effective_ids=True):
+        return HOST_RUN_DIR
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         return os.path.join(runtime, "archipelago")

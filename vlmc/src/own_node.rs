@@ -5,9 +5,12 @@ use crate::settings::Settings;
 use client::Client;
 use config::RoleKind;
 use node::roles::Purpose;
+use node::supervisor::launch::{is_rados, rados_programs};
 use node::supervisor::{SupervisorError, become_user, make_directories};
 use node::{Embedded, Storage};
 use std::error::Error;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Room for its requests, MiB.
 const HEAP_MIB: u64 = 64;
@@ -21,6 +24,7 @@ pub(crate) struct OwnNode {
 impl OwnNode {
     /// One that takes no lock and changes nothing. It may run beside the node itself, over files.
     pub(crate) fn to_look(settings: &Settings) -> Result<OwnNode, Failure> {
+        become_one_with_rados(settings)?;
         OwnNode::start(settings, Purpose::Look)
     }
 
@@ -31,6 +35,7 @@ impl OwnNode {
             let cause = error.source().map(|why| format!(": {why}"));
             Failure::new(format!("{error}{}", cause.unwrap_or_default()))
         };
+        become_one_with_rados(settings)?;
         make_directories(&settings.config).map_err(sentence)?;
         become_user(&settings.config).map_err(sentence)?;
         OwnNode::start(settings, Purpose::Serve)
@@ -65,4 +70,28 @@ impl OwnNode {
         let failed = |e| Failure::unexpected("the node inside this program failed", e);
         self.node.stop().map_err(failed)
     }
+}
+
+/// Storage in RADOS is for the same program with librados, where packages keep one apart: this
+/// process becomes it. Returns when there is none, or when nobody needs it.
+fn become_one_with_rados(settings: &Settings) -> Result<(), Failure> {
+    let is_needed = settings
+        .config
+        .roles
+        .iter()
+        .any(|role| is_rados(&role.kind));
+    let twin = || {
+        let own = std::env::current_exe().ok()?;
+        Some(rados_programs()?.join(own.file_name()?))
+    };
+    let Some(program) = is_needed.then(twin).flatten().filter(|twin| twin.is_file()) else {
+        return Ok(());
+    };
+    let why = Command::new(&program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(Failure::unexpected(
+        format!("can't run {}", program.display()),
+        why,
+    ))
 }

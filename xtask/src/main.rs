@@ -1,7 +1,9 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod deb;
 mod fuzz;
+mod guides;
 mod manual;
 mod packages;
 mod quickstart;
@@ -30,6 +32,10 @@ enum Command {
     Bench(bench::Options),
     /// Look for bytes that break a decoder, with libFuzzer
     Fuzz(fuzz::Options),
+    /// Make Debian packages, and an apt repository of them
+    Deb(deb::Options),
+    /// Follow both upgrade guides in fresh systems, with the packages of this checkout
+    Guides(guides::Options),
     /// Write the man pages of every program
     Man(manual::Options),
     /// Write the completions of every program for bash, zsh and fish
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Command::Quickstart(options) => quickstart::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Deb(options) => deb::run(&options),
+        Command::Guides(options) => guides::run(&options),
         Command::Man(options) => manual::run("man", &options),
         Command::Completions(options) => manual::run("completions", &options),
     };

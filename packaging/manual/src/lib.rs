@@ -32,6 +32,7 @@ pub fn programs() -> Vec<(&'static str, Command)> {
         ("8", ganeti::command()),
     ];
     let peers = [
+        Executable::Poold,
         Executable::Filed,
         Executable::Radosd,
         Executable::Mapperd,

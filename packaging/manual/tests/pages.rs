@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// What is installed, by hand: a program that is forgotten in the list of the library is missing.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "archip-bench.1",
     "vlmc.1",
     "xseg.1",
@@ -15,6 +15,7 @@ const PAGES: [&str; 13] = [
     "archip-mapperd.8",
     "archip-nbd.8",
     "archip-node.8",
+    "archip-poold.8",
     "archip-radosd.8",
     "archip-vlmcd.8",
     "archipelago.8",

@@ -1,13 +1,15 @@
 //! Where things are when nothing says so.
 //!
-//! Root's node lives in `/run/archipelago`; anybody else's in a directory of their own, so that
-//! nobody needs root to run one (`spec/choices.md`, "Peers on their own").
+//! Root's node lives in `/run/archipelago`, and so does everybody whom it lets write there: its user
+//! and its group, who are Pithos' workers on many hosts. Anybody else's is in a directory of their
+//! own, so that nobody needs root to run one (`spec/choices.md`, "Peers on their own").
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, Uid, faccessat};
 
 /// The file that the tools read when `-c` names no other.
 pub const CONFIG_FILE: &str = "/etc/archipelago/archipelago.conf";
@@ -25,6 +27,10 @@ pub const RUN_DIR_VARIABLE: &str = "ARCHIPELAGO_RUN_DIR";
 
 /// The environment variable that overrides the state directory's default.
 pub const STATE_DIR_VARIABLE: &str = "ARCHIPELAGO_STATE_DIR";
+
+/// The run directory of a host's node, and where it keeps what lasts.
+const HOST_RUN_DIR: &str = "/run/archipelago";
+const HOST_STATE_DIR: &str = "/var/lib/archipelago";
 
 /// The two directories that a node keeps for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,13 +52,21 @@ impl Places {
     }
 }
 
-/// The run directory where no configuration names one: the environment's, or root's, or the
-/// caller's own.
+/// The run directory where no configuration names one: the environment's, or the host's where the
+/// caller may write to that, or the caller's own.
 pub fn default_run_dir() -> PathBuf {
-    run_dir_of(Uid::effective(), |name| std::env::var_os(name))
+    run_dir_of(Uid::effective(), may_write(HOST_RUN_DIR), |name| {
+        std::env::var_os(name)
+    })
 }
 
-fn run_dir_of(uid: Uid, environment: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+/// Whether the caller may make files in a directory that is there.
+fn may_write(dir: &str) -> bool {
+    let all = AccessFlags::W_OK | AccessFlags::X_OK;
+    faccessat(AT_FDCWD, dir, all, AtFlags::AT_EACCESS).is_ok()
+}
+
+fn run_dir_of(uid: Uid, of_host: bool, environment: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     let directory = |name| {
         environment(name)
             .map(PathBuf::from)
@@ -61,8 +75,8 @@ fn run_dir_of(uid: Uid, environment: impl Fn(&str) -> Option<OsString>) -> PathB
     if let Some(chosen) = directory(RUN_DIR_VARIABLE) {
         return chosen;
     }
-    if uid.is_root() {
-        return "/run/archipelago".into();
+    if uid.is_root() || of_host {
+        return HOST_RUN_DIR.into();
     }
     match directory("XDG_RUNTIME_DIR") {
         Some(dir) => dir.join("archipelago"),
@@ -74,12 +88,18 @@ fn run_dir_of(uid: Uid, environment: impl Fn(&str) -> Option<OsString>) -> PathB
 /// environment's; or `run_dir` itself where that lasts, so that a node in a folder stays in it; or
 /// root's, or the caller's own (`docs/decisions/0011-*`).
 pub fn default_state_dir(run_dir: &Path) -> PathBuf {
-    state_dir_of(run_dir, Uid::effective(), |name| std::env::var_os(name))
+    state_dir_of(
+        run_dir,
+        Uid::effective(),
+        may_write(HOST_STATE_DIR),
+        |name| std::env::var_os(name),
+    )
 }
 
 fn state_dir_of(
     run_dir: &Path,
     uid: Uid,
+    of_host: bool,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> PathBuf {
     let directory = |name| {
@@ -90,15 +110,15 @@ fn state_dir_of(
     if let Some(chosen) = directory(STATE_DIR_VARIABLE) {
         return chosen;
     }
-    let nobodys_choice = run_dir_of(uid, |_| None);
+    let nobodys_choice = run_dir_of(uid, false, |_| None);
     let is_emptied = ["/run", "/var/run"]
         .iter()
         .any(|dir| run_dir.starts_with(dir));
     if !is_emptied && run_dir != nobodys_choice {
         return run_dir.into();
     }
-    if uid.is_root() {
-        return "/var/lib/archipelago".into();
+    if uid.is_root() || of_host && run_dir == Path::new(HOST_RUN_DIR) {
+        return HOST_STATE_DIR.into();
     }
     let home = || directory("HOME").map(|home| home.join(".local/state"));
     match directory("XDG_STATE_HOME").or_else(home) {
@@ -109,6 +129,9 @@ fn state_dir_of(
 
 /// Where programs are looked for when nothing else says so: a clean environment has no PATH.
 const PROGRAM_DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+
+/// The peer that packages keep apart, because it needs librados.
+const RADOSD: &str = "archip-radosd";
 
 /// The program of that name in `first`, or beside this very one, or in PATH, or where programs
 /// are installed.
@@ -122,10 +145,11 @@ pub fn find_program(name: &str, first: Option<&Path>) -> io::Result<PathBuf> {
     dirs.map(|dir| dir.join(name))
         .find(|file| file.is_file())
         .ok_or_else(|| {
-            let text = format!(
-                "the program {name} is neither beside {} nor in PATH",
-                own.display()
-            );
+            let own = own.display();
+            let mut text = format!("the program {name} is neither beside {own} nor in PATH");
+            if name == RADOSD {
+                text += "; it is in the package archipelago-rados";
+            }
             io::Error::new(io::ErrorKind::NotFound, text)
         })
 }
@@ -150,23 +174,28 @@ mod tests {
         };
         let only_xdg = |name: &str| both(name).filter(|_| name == "XDG_RUNTIME_DIR");
         let relative = |name: &str| (name == RUN_DIR_VARIABLE).then(|| "here".into());
-        assert_eq!(run_dir_of(user, both), Path::new("/chosen"));
+        let root = Uid::from_raw(0);
+        assert_eq!(run_dir_of(user, true, both), Path::new("/chosen"));
+        assert_eq!(run_dir_of(root, false, only_xdg), Path::new(HOST_RUN_DIR));
         assert_eq!(
-            run_dir_of(Uid::from_raw(0), only_xdg),
-            Path::new("/run/archipelago")
-        );
-        assert_eq!(
-            run_dir_of(user, only_xdg),
+            run_dir_of(user, false, only_xdg),
             Path::new("/run/user/1000/archipelago")
         );
-        assert_eq!(
-            run_dir_of(user, |_| None),
-            Path::new("/tmp/archipelago-1000")
-        );
-        assert_eq!(
-            run_dir_of(user, relative),
-            Path::new("/tmp/archipelago-1000")
-        );
+        let own = Path::new("/tmp/archipelago-1000");
+        assert_eq!(run_dir_of(user, false, |_| None), own);
+        assert_eq!(run_dir_of(user, false, relative), own);
+    }
+
+    /// A worker of Pithos, whose user is the node's and not root, looked for the host's node in
+    /// `/tmp/archipelago-UID`, and found none.
+    #[test]
+    fn whom_the_hosts_node_lets_in_finds_it() {
+        let user = Uid::from_raw(990);
+        assert_eq!(run_dir_of(user, true, |_| None), Path::new(HOST_RUN_DIR));
+        let state = |run_dir, of_host| state_dir_of(Path::new(run_dir), user, of_host, |_| None);
+        assert_eq!(state(HOST_RUN_DIR, true), Path::new(HOST_STATE_DIR));
+        assert_eq!(state(HOST_RUN_DIR, false), Path::new(HOST_RUN_DIR));
+        assert_eq!(state("/srv/node/run", true), Path::new("/srv/node/run"));
     }
 
     type Variables = &'static [(&'static str, &'static str)];
@@ -197,7 +226,7 @@ mod tests {
             ("/home/u/node/run", user, home, "/home/u/node/run"),
         ];
         for (run_dir, uid, environment, expected) in table {
-            let found = state_dir_of(Path::new(run_dir), uid, variables(environment));
+            let found = state_dir_of(Path::new(run_dir), uid, false, variables(environment));
             assert_eq!(found, Path::new(expected), "{run_dir} of {uid}");
         }
     }

@@ -197,7 +197,7 @@ fn rados_driver(
     Err(RoleError::Missing {
         role: role.name.clone(),
         kind: "rados_blocker",
-        advice: "install librados (Debian: librados-dev), and build with --features archip-node/rados",
+        advice: "install the package archipelago-rados, or build with --features archip-node/rados",
     })
 }
 

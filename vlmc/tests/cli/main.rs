@@ -3,7 +3,7 @@
 //! - `lab`: the node, over files or over pools of a cluster, the tools, and their end
 //! - `node`: archipelago; `volumes`: vlmc; `deaths`: killed peers and supervisors
 //! - `unlock`: locks that are broken under a holder who writes
-//! - `sandbox`: confined peers
+//! - `sandbox`: confined peers; `users`: a node that becomes another user's
 //! - `rados`: what only a cluster has
 //! - `old_tree`: what older releases left; `migrate`: it moves; `finalize`: the end of an upgrade;
 //!   `bad_maps`: what is wrong with it is said, and nothing is changed
@@ -25,6 +25,7 @@ mod rados;
 mod sandbox;
 mod segment;
 mod unlock;
+mod users;
 mod volumes;
 
 use lab::Storage;

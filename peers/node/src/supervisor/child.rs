@@ -12,7 +12,7 @@ use super::launch::{Plan, READY};
 use super::log::Log;
 use super::pids::{self, Pidfd};
 use super::{Options, READY_WITHIN, STOP_WITHIN};
-use config::paths::{Places, find_program};
+use config::paths::Places;
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::{self, Read};
@@ -112,7 +112,7 @@ impl Child {
                 warn!("removed the stale pid file {}", file.display());
             }
         }
-        let program = find_program(self.plan.program, options.programs.as_deref())?;
+        let program = self.plan.find_program(options.programs.as_deref())?;
         info!("starting {} ({})", self.plan.name, program.display());
         let log_position = log.map_or(0, Log::position);
         let stderr = log.map(Log::handle).transpose()?;

@@ -3,10 +3,13 @@
 //! A role alone is played by its own program, with the command line that the configuration
 //! gives; roles that share a process by `archip-node --config FILE --process NAME`. Both say
 //! `ready` on the descriptor that [`READY_FD`] names once all their roles serve.
+//!
+//! Packages keep programs with librados apart from those without ([`rados_programs`]); a process
+//! with a `rados_blocker` takes the former.
 
 use config::args::{Executable, Generic, command_line};
 use config::paths::Places;
-use config::{NodeConfig, Process};
+use config::{NodeConfig, Process, RoleKind};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::SigSet;
 use std::ffi::OsString;
@@ -37,6 +40,8 @@ pub struct Plan {
     pub program: &'static str,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Whether a role of it keeps its objects in RADOS.
+    pub rados: bool,
 }
 
 /// A process that has just been started.
@@ -72,7 +77,30 @@ fn plan(config: &NodeConfig, process: &Process<'_>) -> Plan {
             .collect(),
         program,
         args,
+        rados: process.roles.iter().any(|role| is_rados(&role.kind)),
     }
+}
+
+/// Whether objects of such a role are in RADOS.
+pub fn is_rados(kind: &RoleKind) -> bool {
+    matches!(kind, RoleKind::RadosBlocker(_))
+}
+
+/// Where the package archipelago-rados keeps the programs with librados, seen from a program
+/// without it: `PREFIX/lib/archipelago/rados` beside `PREFIX/bin`. `None`: there are none, or this
+/// program has librados itself.
+pub fn rados_programs() -> Option<PathBuf> {
+    if cfg!(feature = "rados") {
+        return None;
+    }
+    let own = std::env::current_exe().ok()?;
+    let dir = own.parent()?;
+    // Beside PREFIX/bin, or in PREFIX/lib/archipelago where this program is.
+    let dirs = [
+        dir.parent()?.join("lib/archipelago/rados"),
+        dir.join("rados"),
+    ];
+    dirs.into_iter().find(|dir| dir.is_dir())
 }
 
 fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
@@ -86,6 +114,12 @@ fn shared_args(file: &Path, name: &str) -> Vec<OsString> {
 }
 
 impl Plan {
+    /// Its program; `first` is looked into before all other places.
+    pub(super) fn find_program(&self, first: Option<&Path>) -> io::Result<PathBuf> {
+        let apart = self.rados.then(rados_programs).flatten();
+        config::paths::find_program(self.program, first.or(apart.as_deref()))
+    }
+
     /// Starts the process; its standard error goes to `log`, or stays ours.
     pub(super) fn launch(
         &self,

@@ -4,13 +4,18 @@ use super::{SupervisorError, control_socket};
 use config::NodeConfig;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, User, chown, initgroups, setgid, setuid};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// Makes the run, state and log directories, which belong to the node's user and group.
+/// What our directories are called where nobody says otherwise. Only a directory of this name is
+/// handed to another group: any other may be somebody else's (`LOG_DIR = /var/log`).
+const OWN_NAME: &str = "archipelago";
+
+/// Makes the run, state and log directories, which belong to the node's user and group. Those that
+/// a package has made, or a node whose configuration named another user, are handed over.
 pub fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
     let node = &config.archipelago;
     directory(config, &node.run_dir, 0o770)?;
@@ -26,7 +31,7 @@ pub fn directories(config: &NodeConfig) -> Result<(), SupervisorError> {
 
 fn directory(config: &NodeConfig, path: &Path, mode: u32) -> Result<(), SupervisorError> {
     if path.is_dir() {
-        return Ok(());
+        return hand_over(config, path, mode).map_err(SupervisorError::file("hand over", path));
     }
     let made = fs::DirBuilder::new()
         .recursive(true)
@@ -35,6 +40,51 @@ fn directory(config: &NodeConfig, path: &Path, mode: u32) -> Result<(), Supervis
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .and_then(|()| give(config, path));
     made.map_err(SupervisorError::file("make the directory", path))
+}
+
+/// Hands a directory that is there already to the node's group, and what earlier nodes left in it
+/// to the node's user. Without it a node whose USER was changed could not write to its own logs.
+fn hand_over(config: &NodeConfig, dir: &Path, mode: u32) -> io::Result<()> {
+    if !Uid::effective().is_root() || dir.file_name().is_none_or(|name| name != OWN_NAME) {
+        return Ok(());
+    }
+    let (meta, gid) = (fs::metadata(dir)?, config.archipelago.group.gid);
+    if meta.gid() != gid {
+        std::os::unix::fs::chown(dir, None, Some(gid))?;
+    }
+    if meta.mode() & mode != mode {
+        fs::set_permissions(dir, Permissions::from_mode(meta.mode() & 0o7777 | mode))?;
+    }
+    hand_over_contents(config, dir)
+}
+
+fn hand_over_contents(config: &NodeConfig, dir: &Path) -> io::Result<()> {
+    let node = &config.archipelago;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        // Through a descriptor that no link leads to: root must not be led to another's file.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let Ok(file) = File::options().read(true).custom_flags(flags).open(&path) else {
+            continue;
+        };
+        let meta = file.metadata()?;
+        // Mapped volumes are their processes' own, which may be root's and alive.
+        if path.ends_with("mapped") {
+            continue;
+        }
+        if meta.uid() != node.user.uid && is_only_ours(&meta) {
+            fchown(&file, Some(node.user.uid), Some(node.group.gid))?;
+        }
+        if meta.is_dir() {
+            hand_over_contents(config, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory, or a file that has no second name elsewhere.
+fn is_only_ours(meta: &Metadata) -> bool {
+    meta.is_dir() || meta.is_file() && meta.nlink() == 1
 }
 
 /// Gives a file to the node's user and group, as far as the caller may: root may.
