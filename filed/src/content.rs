@@ -20,6 +20,8 @@ pub(crate) struct Hashers {
     buffers_max: usize,
 }
 
+/// Buffers that are kept at least, once so many were needed.
+const BUFFERS_MIN: usize = 8;
 /// Bytes of the buffers that are kept: a block of the usual size.
 const BUFFER: usize = 4 << 20;
 
@@ -31,8 +33,8 @@ impl Hashers {
         Ok(Hashers {
             threads: Offload::new(count, ring, executor)?,
             buffers: RefCell::default(),
-            // While one is hashed the next is read.
-            buffers_max: 2 * count,
+            // While some are hashed others are read and stored: as many as mapperd asks for.
+            buffers_max: BUFFERS_MIN.max(2 * count),
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::content::Hashers;
-use crate::fs::{Answer, Fs};
+use crate::fs::{Answer, Fs, all};
 use crate::layout::Place;
 use crate::locks::Locks;
 use crate::moves::Moves;
@@ -14,7 +14,7 @@ use crate::spot::Spot;
 use crate::tags::Tags;
 use driver::{Done, Errno, Name, Tag};
 use reactor::sync::{Guard, Lock};
-use reactor::{Env, Executor};
+use reactor::{Env, Executor, Timers};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) fs: Fs,
     pub(crate) config: Config,
     pub(crate) executor: Executor,
+    pub(crate) timers: Timers,
     pub(crate) env: Env,
     pub(crate) cache: RefCell<Cache>,
     pub(crate) tags: Tags,
@@ -134,24 +135,26 @@ impl Core {
         }
     }
 
-    /// New, old, new again: another node may be moving it meanwhile.
+    /// New, old, new again: another node may be moving it meanwhile. The first two are asked for
+    /// together, because what is not cached takes the disk's time each; the new one counts.
     pub(crate) async fn find_held(self: &Rc<Self>, held: &NameGuard) -> Answer<Rc<Object>> {
         let name = &held.name;
         if let Some(object) = self.cache.borrow().get(name) {
             return Ok(object.clone());
         }
-        let hashed = Place::hashed(name);
         let Some(to_move) = Move::of(name) else {
-            return self.open_at(name, hashed).await;
+            return self.open_at(name, Place::hashed(name)).await;
         };
-        match self.open_at(name, hashed).await {
-            Err(Errno::NOENT) => {}
-            found => return found.inspect(|object| self.met(object, to_move)),
-        }
-        match self.open_at(name, to_move.from).await {
-            Err(Errno::NOENT) => self.open_at(name, hashed).await,
-            found => found.inspect(|object| self.met(object, to_move)),
-        }
+        let places = [to_move.to, to_move.from];
+        let opened = all(places.map(|place| self.fs.open(place.path(name), 0))).await;
+        let object = match <[_; 2]>::try_from(opened) {
+            Ok([Err(Errno::NOENT), Err(Errno::NOENT)]) => self.open_at(name, to_move.to).await?,
+            Ok([Err(Errno::NOENT), old]) => self.cached(Object::new(*name, old?, to_move.from)),
+            Ok([new, _]) => self.cached(Object::new(*name, new?, to_move.to)),
+            Err(_) => unreachable!("two were opened"),
+        };
+        self.met(&object, to_move);
+        Ok(object)
     }
 
     /// An object was opened that has an old place: it is moved from there, or, where somebody died

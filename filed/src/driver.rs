@@ -298,7 +298,9 @@ impl Driver for Filed {
         self.in_flight
     }
 
+    /// Whoever asks waits for their end.
     fn moving(&self) -> usize {
+        self.core.moves.hurry();
         self.core.moves.count()
     }
 

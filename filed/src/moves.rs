@@ -13,10 +13,15 @@ use driver::Name;
 use reactor::sync::Notify;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 /// Moves that share their syncs.
 const BATCH: usize = 64;
+/// How long the first of them waits for others, ns: some cold reads of a block take that long.
+const GATHER_NS: u64 = 50_000_000;
 /// Moves that may wait; an object that is met when there are more is moved when it is met again.
 const WAITING_MAX: usize = 4096;
 
@@ -28,6 +33,9 @@ pub(crate) struct Moves {
     unfinished: RefCell<HashSet<Name>>,
     /// Whether the task that moves them runs.
     running: Cell<bool>,
+    /// Somebody waits for one: no more are waited for.
+    hurried: Cell<bool>,
+    hurry: Notify,
     ended: Notify,
 }
 
@@ -35,6 +43,12 @@ impl Moves {
     /// How many have not ended.
     pub(crate) fn count(&self) -> usize {
         self.unfinished.borrow().len()
+    }
+
+    /// Somebody waits until they have ended.
+    pub(crate) fn hurry(&self) {
+        self.hurried.set(true);
+        self.hurry.notify_all();
     }
 
     fn next(&self) -> Vec<Move> {
@@ -62,15 +76,37 @@ impl Core {
     /// Waits until a move of `name`, if one was asked for, has ended.
     pub(crate) async fn await_move(&self, name: &Name) {
         while self.moves.unfinished.borrow().contains(name) {
+            self.moves.hurry();
             self.moves.ended.notified().await;
         }
     }
 
+    /// Lets more of them come together, which then share their syncs, unless somebody waits.
+    async fn gather_moves(&self) {
+        let until = self.env.clock.now_ns() + GATHER_NS;
+        let (mut enough, mut hurry) = (
+            self.timers.sleep_until(until),
+            pin!(self.moves.hurry.notified()),
+        );
+        poll_fn(|context| {
+            let ended = self.moves.hurried.get()
+                || Pin::new(&mut enough).poll(context).is_ready()
+                || hurry.as_mut().poll(context).is_ready();
+            match ended {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     async fn move_waiting(self: Rc<Self>) {
         loop {
+            self.gather_moves().await;
             let batch = self.moves.next();
             if batch.is_empty() {
                 self.moves.running.set(false);
+                self.moves.hurried.set(false);
                 return;
             }
             for (one, outcome) in batch.iter().zip(self.move_now(batch.clone()).await) {

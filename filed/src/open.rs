@@ -50,6 +50,7 @@ impl Filed {
             },
             config,
             executor: reactor.executor.clone(),
+            timers: reactor.timers.clone(),
             env: reactor.env.clone(),
             write_through,
             names: RefCell::default(),

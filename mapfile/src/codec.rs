@@ -18,7 +18,7 @@ use crate::names::Names;
 /// Bytes of one v2 entry.
 pub const ENTRY_LEN: usize = 128;
 /// Where the name begins in a v2 entry.
-const NAME_AT: usize = 5;
+pub(crate) const NAME_AT: usize = 5;
 
 const _: () = assert!(ENTRY_LEN as u64 == crate::geometry::V2_ENTRY_LEN);
 const _: () = assert!(NAME_AT + 123 == ENTRY_LEN);
@@ -38,14 +38,14 @@ pub fn decode(
     }
 }
 
-/// One decoded entry, or why it is corrupt; the outer error concerns the map as a whole.
-type Decoded = Result<Result<Entry, EntryFault>, FormatError>;
+/// What became of one entry, or why it is corrupt; the outer error concerns the map as a whole.
+type Decoded<T = Entry> = Result<Result<T, EntryFault>, FormatError>;
 
-fn decode_with<const LEN: usize>(
+pub(crate) fn decode_with<const LEN: usize, T>(
     bytes: &[u8],
     first: u64,
-    mut decode_one: impl FnMut(u64, &[u8; LEN]) -> Decoded,
-) -> Result<Vec<Entry>, FormatError> {
+    mut decode_one: impl FnMut(u64, &[u8; LEN]) -> Decoded<T>,
+) -> Result<Vec<T>, FormatError> {
     let (stored, rest) = bytes.as_chunks::<LEN>();
     if !rest.is_empty() {
         let (have, need) = (bytes.len() as u64, (bytes.len() - rest.len() + LEN) as u64);
@@ -85,7 +85,7 @@ fn decode_v2(entry: &[u8; ENTRY_LEN], index: u64, names: &mut Names) -> Decoded 
     Ok(entry.map_err(EntryFault::Name))
 }
 
-fn split_v2(entry: &[u8; ENTRY_LEN]) -> Result<(EntryFlags, &[u8]), EntryFault> {
+pub(crate) fn split_v2(entry: &[u8; ENTRY_LEN]) -> Result<(EntryFlags, &[u8]), EntryFault> {
     if *entry == [0; ENTRY_LEN] {
         return Err(EntryFault::Blank);
     }

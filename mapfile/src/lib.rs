@@ -14,6 +14,7 @@
 //! * [`entry`]: one block in eight bytes, and what it means
 //! * [`names`]: the interner that makes that possible
 //! * [`codec`]: slices of stored entries to [`entry::Entry`] and back
+//! * [`fork()`]: the same for a snapshot or a clone, from bytes to bytes
 //! * [`list`]: what a directory scan shows
 //! * [`merkle`]: the name of a hashed map
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@
 pub mod codec;
 pub mod entry;
 mod error;
+mod fork;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod geometry;
@@ -37,6 +39,7 @@ pub mod tool_name;
 pub use codec::{decode, encode, encode_one};
 pub use entry::{Entry, EntryFlags, Owner};
 pub use error::{EntryFault, FormatError};
+pub use fork::{fork, zeros};
 pub use geometry::{BlockSize, Geometry, Piece};
 pub use header::{Epoch, Header, MapFlags};
 pub use layout::{MapLayout, MapObject, PageNo, Place, Version};

@@ -130,6 +130,20 @@ impl RealNode {
             .output()
     }
 
+    /// Unmaps a device, as soon as nobody uses it: a client that has ended is noticed a moment later.
+    /// What was said about it, nothing if all is well.
+    pub fn unmap(&self, device: &str) -> io::Result<String> {
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = self.run("vlmc", &["unmap", device])?;
+            let said = String::from_utf8_lossy(&said.stderr).into_owned();
+            if !said.contains("Device is busy") || Instant::now() > patience {
+                return Ok(said);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// What is taken of the segment: slots and buffers of the public region, then of the private.
     pub fn in_use(&self) -> [(u32, u32); 2] {
         let observed = observe(&self.socket()).expect("the supervisor lives");

@@ -3,7 +3,7 @@
 use mapfile::name::reserved_form;
 use mapfile::{
     BlockSize, Epoch, Geometry, Header, MapFlags, MapLayout, MapObject, Names, Version, VolumeName,
-    decode, encode,
+    decode, encode, fork,
 };
 use proptest::prelude::*;
 
@@ -48,7 +48,64 @@ fn stored((flags, name): &(u8, String)) -> [u8; 128] {
     entry
 }
 
+/// What `fork` must give: through entries and names.
+fn fork_by_names(version: Version, bytes: &[u8], first: u64) -> Option<Vec<u8>> {
+    let mut names = Names::new();
+    let entries = decode(version, bytes, first, &mut names).ok()?;
+    let forked: Vec<_> = entries.iter().map(|entry| entry.fork()).collect();
+    let mut out = Vec::new();
+    encode(&forked, first, &names, &mut out);
+    Some(out)
+}
+
+/// 32 bytes that are the zero block's hash, blank, or any.
+fn hash() -> impl Strategy<Value = [u8; 32]> {
+    prop_oneof![
+        1 => Just(mapfile::entry::ZERO_BLOCK),
+        1 => Just([0; 32]),
+        20 => any::<[u8; 32]>(),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn forks_are_those_of_the_entries((first, bytes) in stored_entries()) {
+        let mut out = Vec::new();
+        let forked = fork(Version::V2, &bytes, first, &mut out);
+        prop_assert_eq!(forked.ok().map(|()| out), fork_by_names(Version::V2, &bytes, first));
+    }
+
+    #[test]
+    fn forks_of_old_maps_are_those_of_the_entries(
+        hashes in proptest::collection::vec((0..4u8, hash()), 0..20),
+    ) {
+        let v0: Vec<u8> = hashes.iter().flat_map(|(_, hash)| *hash).collect();
+        let v1: Vec<u8> = hashes
+            .iter()
+            .flat_map(|(flag, hash)| [&[flag / 2][..], hash].concat())
+            .collect();
+        for (version, bytes) in [(Version::V0, v0), (Version::V1, v1)] {
+            let mut out = Vec::new();
+            let forked = fork(version, &bytes, 7, &mut out);
+            prop_assert_eq!(forked.ok().map(|()| out), fork_by_names(version, &bytes, 7));
+        }
+    }
+
+    #[test]
+    fn damaged_entries_are_refused_alike(
+        (first, mut bytes) in stored_entries(),
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let mut out = Vec::new();
+        let forked = fork(Version::V2, &bytes, first, &mut out);
+        prop_assert_eq!(forked.ok().map(|()| out), fork_by_names(Version::V2, &bytes, first));
+    }
+
     #[test]
     fn headers_come_back(geometry in geometry(), readonly: bool, deleted: bool, epoch: u64) {
         let flags = MapFlags { readonly, deleted };

@@ -228,8 +228,8 @@ pub trait Driver {
     /// Adds the volumes whose lock may be free now, among those that were waited for.
     fn freed_locks(&mut self, _volumes: &mut Vec<Name>) {}
 
-    /// How many objects are being moved in the background (`Config` of a driver that does): a peer
-    /// that is told to stop lets them end.
+    /// How many objects are still to be moved in the background, by a driver that does that: a peer
+    /// that is told to stop lets them end. To ask is to hurry them.
     fn moving(&self) -> usize {
         0
     }

@@ -5,7 +5,9 @@ use crate::gate::Access;
 use crate::job::{Job, Reply};
 use crate::load::Found;
 use crate::naming;
+use crate::order::encoded;
 use crate::volume::Volume;
+use mapfile::codec::ENTRY_LEN;
 use mapfile::{
     BlockSize, Entry, Epoch, Geometry, Header, MapFlags, Names, ObjectName, PageNo, VolumeName,
 };
@@ -49,12 +51,9 @@ impl Job {
             return Err(Errno::INVAL);
         }
         let geometry = clone_geometry(parent.geometry(), size)?;
-        self.make(
-            new,
-            geometry,
-            MapFlags::NONE,
-            async |page, blocks, names| self.cloned_entries(&parent, page, blocks, names).await,
-        )
+        self.make(new, geometry, MapFlags::NONE, async |page, blocks| {
+            self.cloned_page(&parent, page, blocks).await
+        })
         .await
     }
 
@@ -68,28 +67,32 @@ impl Job {
         if self.was_made_before(new).await? {
             return Ok(Reply::done());
         }
-        self.make(new, geometry, MapFlags::NONE, async |_, blocks, _| {
-            Ok(vec![Entry::ZERO; (blocks.end - blocks.start) as usize])
+        self.make(new, geometry, MapFlags::NONE, async |_, blocks| {
+            let mut bytes = Vec::new();
+            mapfile::zeros(blocks.end - blocks.start, &mut bytes);
+            Ok(bytes)
         })
         .await
     }
 
-    /// The entries of a clone's page: the parent's, shared, and zeros past its end. Pages of both
-    /// begin at the same blocks, because both have one block size.
-    async fn cloned_entries(
+    /// A clone's page: the parent's entries, shared, and zeros past its end. Pages of both begin at
+    /// the same blocks, because both have one block size.
+    async fn cloned_page(
         &self,
         parent: &Found,
         page: PageNo,
         blocks: Range<u64>,
-        names: &mut Names,
-    ) -> Result<Vec<Entry>> {
-        let mut entries = match page.0 < parent.layout.page_count() {
-            true => self.entries_of(parent, page, names).await?,
+    ) -> Result<Vec<u8>> {
+        let mut bytes = match page.0 < parent.layout.page_count() {
+            true => self.forked_page(parent, page).await?.0,
             false => Vec::new(),
         };
-        entries.iter_mut().for_each(|entry| *entry = entry.fork());
-        entries.resize((blocks.end - blocks.start) as usize, Entry::ZERO);
-        Ok(entries)
+        let shared = (bytes.len() / ENTRY_LEN) as u64;
+        mapfile::zeros(
+            (blocks.end - blocks.start).saturating_sub(shared),
+            &mut bytes,
+        );
+        Ok(bytes)
     }
 
     /// CREATE: the objects are in the data, one for each block.
@@ -114,8 +117,8 @@ impl Job {
             readonly,
             deleted: false,
         };
-        self.make(new, geometry, flags, async |_, blocks, names| {
-            given_entries(&asked.objects, blocks, names)
+        self.make(new, geometry, flags, async |_, blocks| {
+            given_page(&asked.objects, blocks)
         })
         .await
     }
@@ -126,12 +129,12 @@ impl Job {
         new: &Volume,
         geometry: Geometry,
         flags: MapFlags,
-        fill: impl AsyncFn(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+        fill: impl AsyncFn(PageNo, Range<u64>) -> Result<Vec<u8>>,
     ) -> Result<Reply> {
         let name = new.name().header();
         self.with_claim(new, async |predecessor| {
             let epoch = Epoch::of_new_volume(predecessor.map(|header| header.epoch))?;
-            self.write_chunks(new, (&name, geometry), fill).await?;
+            self.write_pages(new, (&name, geometry), fill).await?;
             self.commit(
                 new,
                 &name,
@@ -157,18 +160,16 @@ fn clone_geometry(parent: Geometry, size: u64) -> Result<Geometry> {
     }
 }
 
-fn given_entries(
-    objects: &[CreateObject],
-    blocks: Range<u64>,
-    names: &mut Names,
-) -> Result<Vec<Entry>> {
+fn given_page(objects: &[CreateObject], blocks: Range<u64>) -> Result<Vec<u8>> {
+    let (mut names, first) = (Names::new(), blocks.start);
     let here = &objects[blocks.start as usize..blocks.end as usize];
     let entry = |(index, object): (u64, &CreateObject)| {
         if object.flags & mapflags::ZERO != 0 {
             return Ok(Entry::ZERO);
         }
         let writable = object.flags & mapflags::READONLY == 0;
-        Ok(Entry::given(names, &object.name, index, writable)?)
+        Ok(Entry::given(&mut names, &object.name, index, writable)?)
     };
-    (blocks.start..).zip(here).map(entry).collect()
+    let entries = blocks.zip(here).map(entry).collect::<Result<Vec<_>>>()?;
+    Ok(encoded(&entries, first, &names))
 }

@@ -56,6 +56,11 @@ pub(crate) enum Current {
     Elsewhere(Found),
 }
 
+fn unreadable(found: &Found, error: FormatError) -> Errno {
+    tracing::error!(map = %found.header_name, %error, "a map can't be read");
+    error.into()
+}
+
 fn missing_chunk(found: &Found, page: PageNo) -> Errno {
     tracing::error!(map = %found.header_name, page = page.0, "a chunk of the map is missing");
     Errno::IO
@@ -145,18 +150,32 @@ impl Job {
         page: PageNo,
         names: &mut Names,
     ) -> Result<Vec<Entry>> {
+        let (found, bytes) = self.settled_page(found, page).await?;
+        let first = found.layout.page_blocks(page).start;
+        let decoded = mapfile::decode(found.version(), &bytes, first, names);
+        decoded.map_err(|error| unreadable(&found, error))
+    }
+
+    /// What a snapshot or a clone stores of a page; and whether that differs from what is stored.
+    pub(crate) async fn forked_page(&self, found: &Found, page: PageNo) -> Result<(Vec<u8>, bool)> {
+        let (found, bytes) = self.settled_page(found, page).await?;
+        let first = found.layout.page_blocks(page).start;
+        let mut forked = Vec::new();
+        mapfile::fork(found.version(), &bytes, first, &mut forked)
+            .map_err(|error| unreadable(&found, error))?;
+        let differs = forked != bytes;
+        Ok((forked, differs))
+    }
+
+    /// The stored bytes of a page, and the map as it was then.
+    async fn settled_page(&self, found: &Found, page: PageNo) -> Result<(Found, Vec<u8>)> {
         let mut found = found.clone();
-        let bytes = loop {
+        loop {
             match self.current_page(&found, page).await? {
-                Current::Page(bytes) => break bytes,
+                Current::Page(bytes) => return Ok((found, bytes)),
                 Current::Elsewhere(now) => found = now,
             }
-        };
-        let first = found.layout.page_blocks(page).start;
-        mapfile::decode(found.version(), &bytes, first, names).map_err(|error| {
-            tracing::error!(map = %found.header_name, %error, "a map can't be read");
-            error.into()
-        })
+        }
     }
 
     /// A page of a map that is read without its lock. Another node may upgrade an old one

@@ -42,10 +42,10 @@ impl LockReport {
         let Some(owner) = &self.owner else {
             return "nobody holds it now".into();
         };
-        match &self.host {
-            Some(host) => format!("{owner} on {host} holds it now"),
-            None => format!("{owner} holds it now"),
-        }
+        let process = self.pid.map(|pid| format!(", process {pid}"));
+        let host = self.host.as_ref().map(|host| format!(" on {host}"));
+        let [process, host] = [process, host].map(Option::unwrap_or_default);
+        format!("{owner}{process}{host} holds it now")
     }
 }
 

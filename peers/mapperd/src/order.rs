@@ -15,7 +15,9 @@ use mapfile::{Entry, Geometry, Header, HeaderName, MapFlags, Names, PageNo, Vers
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Pages of a map that are read and written at once: while the disk writes some, others are read.
+/// Chunks of a map that are made and written at once: while the disk writes one, another is read.
+const CHUNKS_AT_ONCE: usize = 2;
+/// Pages that are read at once for a chunk.
 const PAGES_AT_ONCE: usize = 4;
 
 impl Job {
@@ -54,7 +56,7 @@ impl Job {
             .await
     }
 
-    /// Writes stored entries of blocks `first..`, which lie in one page. A chunk is never cut: what
+    /// Writes stored entries of blocks `first..`, which lie in one chunk. A chunk is never cut: what
     /// a deleted predecessor has behind them is past the map's end (spec/observed.md point 12).
     pub(crate) async fn write_entries(
         &self,
@@ -69,29 +71,29 @@ impl Job {
             .await
     }
 
-    /// Writes the chunks of a new map under `name`, volatile, some pages at once and in no order.
-    /// `fill` gives the entries of a page, named in the `Names` that it is handed.
-    pub(crate) async fn write_chunks(
+    /// Writes the chunks of a new map under `name`, volatile, each in one piece, some at once and in
+    /// no order. `fill` gives the stored entries of a page.
+    pub(crate) async fn write_pages(
         &self,
         volume: &Volume,
         (name, geometry): (&HeaderName, Geometry),
-        fill: impl AsyncFn(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+        fill: impl AsyncFn(PageNo, Range<u64>) -> Result<Vec<u8>>,
     ) -> Result<()> {
         let layout = MapLayout::new(Version::V2, geometry);
         let failed = Cell::new(false);
-        let pages = (0..layout.page_count()).map(PageNo);
-        let written = window::each(PAGES_AT_ONCE, pages, async |page| {
+        let written = window::each(CHUNKS_AT_ONCE, chunks(layout), async |pages| {
             // What is written then is of no use any more.
             if failed.get() {
                 return Ok(());
             }
-            let mut names = Names::new();
-            let blocks = layout.page_blocks(page);
-            let first = blocks.start;
-            let written = match fill(page, blocks, &mut names).await {
-                Ok(entries) => {
-                    let bytes = encoded(&entries, first, &names);
-                    let at = (first, &bytes[..]);
+            let first = layout.page_blocks(PageNo(pages.start)).start;
+            let filled = window::each(PAGES_AT_ONCE, pages.map(PageNo), async |page| {
+                fill(page, layout.page_blocks(page)).await
+            });
+            let filled = filled.await.into_iter().collect::<Result<Vec<_>>>();
+            let written = match filled {
+                Ok(pages) => {
+                    let at = (first, &pages.concat()[..]);
                     self.write_entries(volume, (name, layout), at, Durability::Later)
                         .await
                 }
@@ -101,6 +103,21 @@ impl Job {
             written
         });
         written.await.into_iter().collect()
+    }
+
+    /// The same, where `fill` gives entries, named in the `Names` that it is handed.
+    pub(crate) async fn write_chunks(
+        &self,
+        volume: &Volume,
+        target: (&HeaderName, Geometry),
+        fill: impl AsyncFn(PageNo, Range<u64>, &mut Names) -> Result<Vec<Entry>>,
+    ) -> Result<()> {
+        self.write_pages(volume, target, async |page, blocks| {
+            let (mut names, first) = (Names::new(), blocks.start);
+            let entries = fill(page, blocks, &mut names).await?;
+            Ok(encoded(&entries, first, &names))
+        })
+        .await
     }
 
     /// Makes the chunks durable, then the map visible.
@@ -113,6 +130,16 @@ impl Job {
         self.sync_maps(volume).await?;
         self.write_header(volume, name, header).await
     }
+}
+
+/// The pages of each chunk.
+fn chunks(layout: MapLayout) -> impl Iterator<Item = Range<u64>> {
+    let per_chunk = layout.geometry().block_size().entries_per_chunk();
+    let pages = (per_chunk / layout.entries_per_page()).max(1);
+    let all = layout.page_count();
+    (0..all)
+        .step_by(pages as usize)
+        .map(move |first| first..(first + pages).min(all))
 }
 
 /// Entries as they are stored.

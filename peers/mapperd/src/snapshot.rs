@@ -8,10 +8,9 @@ use crate::errno::{Errno, Result};
 use crate::gate::Access;
 use crate::job::{Job, Reply, TRANSIENT};
 use crate::naming;
-use crate::order::encoded;
 use crate::store::Durability;
 use crate::volume::Volume;
-use mapfile::{Entry, Epoch, Header, MapFlags};
+use mapfile::{Epoch, Header, MapFlags};
 use xseg::protocol::NameRequest;
 
 impl Job {
@@ -64,24 +63,17 @@ impl Job {
         source.forget_map();
         self.write_header(source, &found.header_name, next).await?;
         let target = snapshot.name().header();
-        self.write_chunks(
-            snapshot,
-            (&target, found.geometry()),
-            async |page, blocks, names| {
-                let entries = self.entries_of(&found, page, names).await?;
-                let shared: Vec<Entry> = entries.iter().map(|entry| entry.fork()).collect();
-                if shared != entries {
-                    let bytes = encoded(&shared, blocks.start, names);
-                    let (map, at) = (
-                        (&found.header_name, found.layout),
-                        (blocks.start, &bytes[..]),
-                    );
-                    self.write_entries(source, map, at, Durability::Later)
-                        .await?;
-                }
-                Ok(shared)
-            },
-        )
+        let pages = (&target, found.geometry());
+        self.write_pages(snapshot, pages, async |page, blocks| {
+            let (shared, differs) = self.forked_page(&found, page).await?;
+            if differs {
+                let map = (&found.header_name, found.layout);
+                let at = (blocks.start, &shared[..]);
+                self.write_entries(source, map, at, Durability::Later)
+                    .await?;
+            }
+            Ok(shared)
+        })
         .await?;
         self.sync_maps(source).await?;
         self.commit(snapshot, &target, frozen).await

@@ -63,22 +63,31 @@ impl Found {
     }
 
     /// Whether the node that held the `other` still has it, or has it again: perhaps as another
-    /// client.
+    /// client. Several nodes of a host may have the same owner's text; their folders differ.
     pub(crate) fn is_of_the_node_of(&self, other: &Found) -> bool {
-        let same_node = |one: &Description, other: &Description| {
-            (&one.owner, &one.host) == (&other.owner, &other.host)
+        let node = |found: &Found| {
+            let said = found.said.as_ref()?;
+            let run_dir = found.mark().and_then(|mark| mark.run_dir);
+            Some((said.owner.clone(), said.host.clone(), run_dir))
         };
-        let said = self.said.as_ref().zip(other.said.as_ref());
         self.locker.instance == other.locker.instance
-            || said.is_some_and(|(one, other)| same_node(one, other))
+            || node(self).is_some_and(|one| node(other) == Some(one))
     }
 
     /// Who holds it, for a sentence.
     pub(crate) fn in_words(&self) -> String {
-        match &self.said {
-            Some(said) => format!("{} on {}", said.owner, said.host),
-            None => format!("client.{}", self.locker.instance),
-        }
+        let Some(said) = &self.said else {
+            return format!("client.{}", self.locker.instance);
+        };
+        let process = self
+            .mark()
+            .map(|mark| format!(", process {}", mark.process.pid));
+        format!(
+            "{}{} on {}",
+            said.owner,
+            process.unwrap_or_default(),
+            said.host
+        )
     }
 
     /// Every address that may write on its behalf.

@@ -10,7 +10,7 @@
 //!            +-- another's -> EBUSY; who waits is told when it is given back
 //!
 //!   RELEASE by force: blocklist every address that the lock names; wait until every OSD knows;
-//!                     only then break it
+//!                     again, if it names others by now; only then break it
 //! ```
 //!
 //! | file | what it holds |

@@ -7,6 +7,8 @@ use crate::victim::Victim;
 use driver::{Detail, Driver, Errno, LockHolder, Op, OpId};
 use rados_lab::Options;
 use radosd::Config;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -19,22 +21,16 @@ fn variable(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
 }
 
-/// A few hundred thousand microseconds at most, another for each round.
-struct Dice(u64);
+/// Where the moments come from.
+fn dice() -> ChaCha8Rng {
+    let seed = variable("ARCHIPELAGO_SEED").unwrap_or_else(rand::random);
+    eprintln!("ARCHIPELAGO_SEED={seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
 
-impl Dice {
-    fn new() -> Dice {
-        let seed = variable("ARCHIPELAGO_SEED").unwrap_or(u64::from(std::process::id()));
-        eprintln!("ARCHIPELAGO_SEED={seed}");
-        Dice(seed)
-    }
-
-    /// The next moment (a linear congruential generator: Knuth, MMIX).
-    fn moment(&mut self) -> Duration {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
-        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_micros((self.0 >> 33) % APART_US)
-    }
+/// Two of them, at which the two sides begin: neither waits for the other.
+fn moments(dice: &mut ChaCha8Rng) -> [Duration; 2] {
+    [(); 2].map(|()| Duration::from_micros(dice.random_range(0..APART_US)))
 }
 
 fn rounds() -> u64 {
@@ -113,14 +109,14 @@ fn who_is_named_while_the_lock_is_broken_is_cut_off_too() {
     let here = run_dir();
     let mut maps = Pool::open(config(&lab, "maps", "here", here.path())).unwrap();
     let mut blocks = Pool::open(config(&lab, "blocks", "here", here.path())).unwrap();
-    let (mut dice, mut met) = (Dice::new(), 0);
+    let (mut dice, mut met) = (dice(), 0);
     for round in 0..rounds() {
         let there = run_dir();
         let held = Victim::hold(&config(&lab, "maps", "there", there.path()), "volume");
         let theirs = config(&lab, "blocks", "there", there.path());
         let newcomer = Newcomer::default();
         std::thread::scope(|scope| {
-            let (comes, breaks) = (dice.moment(), dice.moment());
+            let [comes, breaks] = moments(&mut dice);
             let newcomer = &newcomer;
             scope.spawn(move || {
                 std::thread::sleep(comes);
@@ -177,14 +173,14 @@ fn a_lock_that_a_successor_takes_over_meanwhile_is_broken_all_the_same() {
     let lab = lab(Options::default());
     let here = run_dir();
     let mut maps = Pool::open(config(&lab, "maps", "here", here.path())).unwrap();
-    let (mut dice, mut met) = (Dice::new(), 0);
+    let (mut dice, mut met) = (dice(), 0);
     for round in 0..rounds() {
         let there = run_dir();
         let theirs = config(&lab, "maps", "there", there.path());
         let held = Victim::hold(&theirs, "volume");
         let (stop, first) = (AtomicBool::new(false), held.pid());
         std::thread::scope(|scope| {
-            let (dies, breaks) = (dice.moment(), dice.moment());
+            let [dies, breaks] = moments(&mut dice);
             let stop = &stop;
             let successor = scope.spawn(move || {
                 std::thread::sleep(dies);

@@ -178,6 +178,10 @@ impl Contender for Raw {
         format!("raw: sha256 on {} threads", self.threads)
     }
 
+    fn helpers(&self) -> Option<Vec<u32>> {
+        Some(Vec::new())
+    }
+
     fn run(&mut self, budget: Duration) -> Result<Turn, Trouble> {
         let begin = Instant::now();
         let work = || {

@@ -30,15 +30,16 @@ impl<'a> Mapped<'a> {
         }
     }
 
-    pub(super) fn unmap(mut self) {
-        vlmc(self.node, &["unmap", &self.device]);
-        self.unmapped = true;
+    pub(super) fn unmap(self) {
+        assert_eq!(self.end(), "");
     }
 
-    /// It was unmapped otherwise.
-    pub(super) fn end_unmapped(mut self) {
+    /// Unmaps it; what was said about that.
+    pub(super) fn end(mut self) -> String {
+        let said = self.node.unmap(&self.device).unwrap();
         assert!(!vlmc(self.node, &["showmapped"]).contains(&self.device));
         self.unmapped = true;
+        said
     }
 
     fn kill(&self) -> Option<()> {
