@@ -7,7 +7,8 @@
 //!    '-- unshare --mount --pid -- cargo xtask guides --inside      its end is the end of all it ran
 //!          | two machines: `vmhost`, `pithos`: overlays of the bare Debian, /srv shared
 //!          | `old`: what Synnefo 0.15 and Archipelago 0.3 left; `objects`: what must be readable
-//!          '-- `host`, `ganeti`, `worker`, `together`, `after`, `rados`: the steps, in order
+//!          |-- `host`, `ganeti`, `worker`, `together`, `after`, `rados`: the steps, in order
+//!          '-- `systemd`: a third machine, in which systemd runs the service
 //! ```
 //!
 //! What always holds:

@@ -1,7 +1,7 @@
 //! What is packaged, laid out as on a system: `stage/usr/bin/vlmc`, `stage/etc/archipelago`, ...
 //!
 //! Programs that speak RADOS are the same programs, built once more with librados. They go to
-//! `usr/lib/archipelago/rados`, where those without it find them (`node::rados_programs`).
+//! `usr/lib/archipelago/rados`, where those without it find them (`node::supervisor::launch::rados_programs`).
 
 use std::fs;
 use std::io;
