@@ -196,9 +196,11 @@ impl Run {
     /// Loop devices that a run which was killed left.
     fn let_loops_go(&self) {
         let noted = fs::read_to_string(self.dir.join("loops")).unwrap_or_default();
-        for device in noted.lines() {
-            // Most are gone already.
-            let _ = Command::new("losetup").args(["-d", device]).output();
+        for (device, behind) in noted.lines().filter_map(|line| line.split_once(' ')) {
+            // Most are gone already, and may be somebody else's by now.
+            if machine::behind_loop(device).is_ok_and(|now| now == behind) {
+                let _ = Command::new("losetup").args(["-d", device]).output();
+            }
         }
     }
 }

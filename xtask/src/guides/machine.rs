@@ -243,12 +243,13 @@ impl Machine {
             .collect())
     }
 
-    /// Notes a loop device, so that it is let go whatever happens.
+    /// Notes a loop device, and the file behind it, so that it is let go whatever happens.
     pub(super) fn note_loop(&self, device: &str) -> io::Result<()> {
         use std::io::Write;
+        let behind = behind_loop(device)?;
         let file = self.run.join("loops");
         let mut file = fs::File::options().create(true).append(true).open(file)?;
-        writeln!(file, "{device}")
+        writeln!(file, "{device} {behind}")
     }
 
     /// Takes every device away that is still there, and lets guests have no say.
@@ -271,4 +272,12 @@ fn mounted(what: &str, to: &Path, kind: &str, options: &str) -> io::Result<()> {
         MsFlags::empty(),
         options,
     )?)
+}
+
+/// Which file is behind a loop device: its filesystem's number and its own. Empty: none.
+pub(super) fn behind_loop(device: &str) -> io::Result<String> {
+    let columns = ["--noheadings", "--output", "BACK-MAJ:MIN,BACK-INO"];
+    let output = Command::new("losetup").args(columns).arg(device).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
