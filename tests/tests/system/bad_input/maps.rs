@@ -4,6 +4,8 @@
 use super::{Storage, Victim, name, row};
 use crate::golden::badmaps::{bad_chunks, bad_headers, header};
 use client::{Hint, Volume};
+use mapfile::FormatError;
+use mapfile::recognise::{HEAD_LEN, recognise};
 use std::fs;
 
 on_each! {
@@ -31,13 +33,21 @@ impl Victim {
     }
 }
 
+/// What is wrong with a header; the tool looks at it after a failure and says so.
+fn fault_of(header: &[u8]) -> FormatError {
+    let mut head = header.to_vec();
+    head.resize(head.len().max(HEAD_LEN), 0);
+    recognise(&head[..HEAD_LEN], header.len() as u64, None).expect_err("a bad header")
+}
+
 fn headers(storage: &Storage) {
     let bad = bad_headers();
     let node = Victim::damaged(storage, |put| {
         bad.iter().for_each(|(volume, bytes)| put(volume, bytes));
     });
     let io = "I/O error";
-    for volume in bad.iter().map(|(volume, _)| *volume) {
+    for (volume, bytes) in &bad {
+        let volume = *volume;
         // What claims to be a map and is not readable is the storage's fault, not the caller's.
         let (errno, why) = match volume {
             "bad-version-0" | "bad-version-1" | "bad-version-3" | "bad-flags" => (libc::EIO, io),
@@ -47,7 +57,7 @@ fn headers(storage: &Storage) {
         node.refuses_of_vlmc(&[
             (
                 &["info", volume],
-                &format!("vlmc info failed: info of \"{volume}\": {why}"),
+                &format!("vlmc info failed: {volume}: {}", fault_of(bytes)),
             ),
             (
                 &["create", volume, "-s", "1"],
