@@ -95,13 +95,6 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         }
         total += tally;
     }
-    println!("\n== cargo xtask guides");
-    let (mut tally, success) = stream::run(Command::new(env::current_exe()?).arg("guides"))?;
-    if !success {
-        tally.step_failed();
-        failures.push("cargo xtask guides".to_owned());
-    }
-    total += tally;
     println!();
     failures
         .iter()
