@@ -596,6 +596,31 @@ impl Steps {
         self
     }
 
+    /// Gives the object an attribute.
+    pub(crate) fn set(self, attribute: &CStr, value: &[u8]) -> Steps {
+        let (value, len) = (value.as_ptr().cast(), value.len());
+        // SAFETY: the handle lives; the name and a slice are copied.
+        unsafe { ffi::rados_write_op_setxattr(self.0, attribute.as_ptr(), value, len) };
+        self
+    }
+
+    /// Removes an attribute, if the object has it. The object must be there by then.
+    pub(crate) fn unset(self, attribute: &CStr) -> Steps {
+        // SAFETY: the handle lives; the name is copied.
+        unsafe { ffi::rados_write_op_rmxattr(self.0, attribute.as_ptr()) };
+        self
+    }
+
+    /// Fails, with ECANCELED where the object is there, unless an attribute is this.
+    pub(crate) fn assert_equal(self, attribute: &CStr, value: &[u8]) -> Steps {
+        /// LIBRADOS_CMPXATTR_OP_EQ.
+        const EQUAL: u8 = 1;
+        let (value, len) = (value.as_ptr().cast(), value.len());
+        // SAFETY: the handle lives; the name and a slice are copied.
+        unsafe { ffi::rados_write_op_cmpxattr(self.0, attribute.as_ptr(), EQUAL, value, len) };
+        self
+    }
+
     /// Calls a method of an object class.
     pub(crate) fn class(self, class: &CStr, method: &CStr, input: &[u8]) -> Steps {
         // SAFETY: the handle lives; names and input are copied; no result is asked for.

@@ -3,7 +3,7 @@
 //! returns otherwise.
 
 use super::description::{Description, Found, bare};
-use super::wire::{self, COOKIE, LOCK, Locker, Take};
+use super::wire::{self, COOKIE, LOCK, Locker, Renewal};
 use crate::address::is_instance;
 use driver::Mark;
 
@@ -85,7 +85,7 @@ fn is_written_again(said: &Description) {
     assert!(!text.contains('\n'), "one line");
     assert_eq!(found(text.clone()).said.as_ref(), Some(said));
     // As the argument of `lock` it is one text among others.
-    let argument = wire::lock(&text, Take::FreeOrOurs);
+    let argument = wire::lock(&text, Renewal::May);
     assert_eq!(argument[2..6], (argument.len() as u32 - 6).to_le_bytes());
     let at = argument.len() - text.len() - 9;
     assert_eq!(argument[at - 4..at], (text.len() as u32).to_le_bytes());

@@ -8,8 +8,7 @@
 //! off. So it changes nothing of a volume whose lock turned out to be lost, whatever mapping it is
 //! given, until that lock was taken again: it answers ESTALE.
 
-use super::wire::Take;
-use super::{Locks, object};
+use super::{Locks, Take, object};
 use crate::core::Core;
 use driver::{Errno, Name, Tag};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};

@@ -6,12 +6,18 @@
 //!
 //! ```text
 //!            +-- free, or ours ---------------------------------------> ours
-//!   ACQUIRE -+-- a dead predecessor's: blocklist what it names, break -> ours
+//!   ACQUIRE -+-- a dead predecessor's: blocklist what it names, break, inherit -> ours
 //!            +-- another's -> EBUSY; who waits is told when it is given back
 //!
 //!   RELEASE by force: blocklist every address that the lock names; wait until every OSD knows;
 //!                     again, if it names others by now; only then break it
 //! ```
+//!
+//! Taking over is two changes of the object, because the class `lock` cannot do both in one. Between
+//! them the lock is nobody's, and we may die. So the first leaves the attribute `HEIR` on the object,
+//! which names our node; the second, done by us or by our successor, only succeeds where it still
+//! stands there, and whoever takes the lock removes it. A lock that somebody had in between is lost.
+//! (Only the original does not remove it.)
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -42,9 +48,17 @@ use driver::{Detail, Errno, LockHolder, LockReply, Name, Registration, Reply};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
-use wire::Take;
+use std::os::unix::ffi::OsStrExt;
+use wire::Renewal;
 
 const CLASS: &CStr = c"lock";
+
+/// The attribute of a lock's object that names the node that is taking the lock over.
+const HEIR: &CStr = c"archipelago.heir";
+
+/// What an OSD answers where that attribute is missing, or is another's.
+const NO_ATTRIBUTE: Errno = Errno(libc::ENODATA);
+const NOT_EQUAL: Errno = Errno(libc::ECANCELED);
 
 /// How often what a holder has changed in its lock is read again before it is broken.
 const BREAKS_MAX: u32 = 16;
@@ -111,6 +125,31 @@ impl Locks {
         description.to_text()
     }
 
+    /// What takes a lock, that is ours since then.
+    fn steps(&self, since: u64, take: Take) -> Steps {
+        let renewal = match take {
+            Take::Ours => Renewal::Must,
+            Take::FreeOrOurs | Take::Inherited => Renewal::May,
+        };
+        let argument = wire::lock(&self.describe(since), renewal);
+        match take {
+            Take::Ours => Steps::new().class(CLASS, c"lock", &argument),
+            Take::FreeOrOurs => Steps::new().class(CLASS, c"lock", &argument).unset(HEIR),
+            Take::Inherited => Steps::new()
+                .assert_equal(HEIR, &self.heir())
+                .class(CLASS, c"lock", &argument)
+                .unset(HEIR),
+        }
+    }
+
+    /// Our node, whichever process of it takes a lock over.
+    fn heir(&self) -> Vec<u8> {
+        let run_dir = self.registry.file().parent();
+        let run_dir = run_dir.unwrap_or(self.registry.file()).as_os_str();
+        let place = format!("{}\n{}\n", self.owner, hostname());
+        [place.as_bytes(), run_dir.as_bytes()].concat()
+    }
+
     fn forget(&self, volume: &Name) {
         self.pending.borrow_mut().remove(volume);
         self.held.borrow_mut().remove(volume);
@@ -124,6 +163,17 @@ impl Locks {
             tracing::error!(%file, %why, "cannot be written");
         }
     }
+}
+
+/// Which lock may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    /// Nobody's, or ours.
+    FreeOrOurs,
+    /// Ours, to say anew whose clients it names. ENOENT, EBUSY: it is not.
+    Ours,
+    /// One that our node has broken to take it over, and that nobody had since. EBUSY: somebody had.
+    Inherited,
 }
 
 fn object(volume: &Name) -> Answer<Name> {
@@ -148,15 +198,19 @@ impl Core {
         taken.map(|already_ours| self.taken(volume, already_ours))
     }
 
-    /// Finds out what became of a lock that our predecessor held. A lock that is gone was broken:
-    /// nobody gives one back whose file still names it.
+    /// Finds out what became of a lock that our predecessor held. A lock that is gone was broken, by
+    /// somebody else or by the predecessor that was taking it over: nobody gives one back whose file
+    /// still names it.
     async fn settle_predecessors(&self, volume: &Name, object: &Name) -> Answer<()> {
         if !self.locks.pending.borrow().contains(volume) {
             return Ok(());
         }
         let taken = match self.find(object).await? {
             Some(_) => self.acquire_in_turn(volume, object).await,
-            None => Err(Errno::NOENT),
+            None => self
+                .take(volume, object, Take::Inherited)
+                .await
+                .map(|()| true),
         };
         match taken {
             Ok(_) => {}
@@ -209,10 +263,11 @@ impl Core {
         // Both before the clients are read: see `registry`.
         self.locks.taking.borrow_mut().insert(*volume);
         self.locks.note(|record| record.locks = true);
-        let argument = wire::lock(&self.locks.describe(since), take);
-        let answer = self
-            .apply(object, Steps::new().class(CLASS, c"lock", &argument))
-            .await;
+        let answer = self.apply(object, self.locks.steps(since, take)).await;
+        let answer = match (take, answer) {
+            (Take::Inherited, Err(Errno::NOENT | NO_ATTRIBUTE | NOT_EQUAL)) => Err(Errno::BUSY),
+            (_, answer) => answer,
+        };
         self.locks.taking.borrow_mut().remove(volume);
         if answer.is_ok() {
             self.locks.held.borrow_mut().insert(*volume, since);
@@ -230,8 +285,9 @@ impl Core {
             return Err(Errno::BUSY);
         }
         self.cut_off_dead(&found).await?;
-        match self.break_lock(object, &found).await? {
-            true => self.take(volume, object, Take::FreeOrOurs).await,
+        let heir = self.locks.heir();
+        match self.break_lock(object, &found, Some(&heir)).await? {
+            true => self.take(volume, object, Take::Inherited).await,
             // Whoever was quicker than us has broken it for good.
             false => Err(Errno::BUSY),
         }
@@ -283,7 +339,7 @@ impl Core {
             self.break_by_force(volume, &object, &found).await?;
         } else if self.is_predecessor(&found) {
             self.cut_off_dead(&found).await?;
-            self.break_lock(&object, &found).await?;
+            self.break_lock(&object, &found, None).await?;
         } else {
             return Err(Errno::PERM);
         }
@@ -361,7 +417,7 @@ impl Core {
             match self.find(object).await? {
                 Some(now) if !now.is_of_the_node_of(holder) => return Ok(()),
                 Some(now) => {
-                    if now == found && self.break_lock(object, &now).await? {
+                    if now == found && self.break_lock(object, &now, None).await? {
                         return Ok(());
                     }
                     found = now;
@@ -378,10 +434,14 @@ impl Core {
         Err(Errno::BUSY)
     }
 
-    /// False: somebody has given it back, or broken it, meanwhile.
-    async fn break_lock(&self, object: &Name, found: &Found) -> Answer<bool> {
+    /// Breaks the lock that was found, and leaves it to the `heir`. False: somebody has given it
+    /// back, or broken it, meanwhile.
+    async fn break_lock(&self, object: &Name, found: &Found, heir: Option<&[u8]>) -> Answer<bool> {
         let argument = wire::break_lock(&found.locker);
-        let steps = Steps::new().class(CLASS, c"break_lock", &argument);
+        let mut steps = Steps::new().class(CLASS, c"break_lock", &argument);
+        if let Some(heir) = heir {
+            steps = steps.set(HEIR, heir);
+        }
         match self.apply(object, steps).await {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),

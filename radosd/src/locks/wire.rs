@@ -16,11 +16,11 @@ const CLIENT: u8 = 8;
 
 /// What a taker may find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// Nobody's lock, or ours (LOCK_FLAG_MAY_RENEW).
-    FreeOrOurs = 1,
-    /// Only ours (LOCK_FLAG_MUST_RENEW); ENOENT when it is not.
-    Ours = 2,
+pub(crate) enum Renewal {
+    /// Nobody's lock, or its own (LOCK_FLAG_MAY_RENEW).
+    May = 1,
+    /// Only its own (LOCK_FLAG_MUST_RENEW); ENOENT when it is not.
+    Must = 2,
 }
 
 /// Who holds a lock, as the OSD knows it.
@@ -35,7 +35,7 @@ pub(crate) struct Locker {
 }
 
 /// The argument of `lock`.
-pub(crate) fn lock(description: &str, take: Take) -> Vec<u8> {
+pub(crate) fn lock(description: &str, renewal: Renewal) -> Vec<u8> {
     let mut body = Writer::default();
     body.text(LOCK);
     body.0.push(EXCLUSIVE);
@@ -45,7 +45,7 @@ pub(crate) fn lock(description: &str, take: Take) -> Vec<u8> {
     // It never expires.
     body.number(0);
     body.number(0);
-    body.0.push(take as u8);
+    body.0.push(renewal as u8);
     body.structure()
 }
 

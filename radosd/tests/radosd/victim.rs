@@ -26,12 +26,21 @@ pub(crate) struct Victim {
 impl Victim {
     /// Starts one that acquires `volume` and holds it.
     pub(crate) fn hold(config: &Config, volume: &str) -> Victim {
+        let mut victim = Victim::come_for(config, volume);
+        victim.expect("ready");
+        victim
+    }
+
+    /// Starts one that acquires `volume`, and does not wait for it; "ready" is said when it has it.
+    pub(crate) fn come_for(config: &Config, volume: &str) -> Victim {
         Victim::start(config, &format!("hold {volume}"))
     }
 
     /// Starts one that writes until it is cut off.
     pub(crate) fn write(config: &Config) -> Victim {
-        Victim::start(config, "write objects")
+        let mut victim = Victim::start(config, "write objects");
+        victim.expect("ready");
+        victim
     }
 
     fn start(config: &Config, job: &str) -> Victim {
@@ -51,9 +60,7 @@ impl Victim {
             .spawn()
             .unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
-        let mut victim = Victim { child, said };
-        victim.expect("ready");
-        victim
+        Victim { child, said }
     }
 
     /// Waits for a line that ends so; what stands before it on the line.

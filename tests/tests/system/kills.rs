@@ -7,7 +7,7 @@
 //! only a few nanoseconds wide, two are of a driver whose disk is slow (so that its ring outlives
 //! it), and two fall where they fall. What is printed at the end is what the promise is about.
 //!
-//! On a real cluster it is 8 kills, because the successor of a dead blocker cuts it off there
+//! On a real cluster it is 15 kills, because the successor of a dead blocker cuts it off there
 //! instead of waiting for its ring, and no disk of ours can be slow.
 
 mod report;
@@ -82,7 +82,7 @@ fn loads() -> Vec<(Load, usize, u64)> {
 /// Over files; with a cluster, over its pools.
 fn rounds(shape: Option<&str>, lab: Option<&Lab>) {
     // A death on RADOS costs a new map of the OSDs.
-    let kills = number("ARCHIPELAGO_KILLS", if lab.is_some() { 8 } else { 60 });
+    let kills = number("ARCHIPELAGO_KILLS", if lab.is_some() { 15 } else { 60 });
     let seed = number("ARCHIPELAGO_SEED", 1);
     println!("ARCHIPELAGO_SEED={seed} ARCHIPELAGO_KILLS={kills} shape {shape:?}");
     let node = start(shape, lab);
