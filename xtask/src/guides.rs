@@ -154,7 +154,7 @@ impl Run {
         let mut command = Command::new("unshare");
         command.args(["--mount-proc", "--pid", "--fork", "--kill-child=KILL"]);
         command.args(["--propagation", "private"]);
-        command.arg(std::env::current_exe()?);
+        command.arg(self.own_program()?);
         command.args(["guides", "--inside", "--packages"]);
         command.arg(&self.packages);
         command.args(verbose.then_some("--verbose"));
@@ -173,6 +173,14 @@ impl Run {
         }
         println!("{:.0} s after the packages", begin.elapsed().as_secs_f64());
         Ok(status.success())
+    }
+
+    /// This very program, in a file that stays: making the packages may have made it anew, and then
+    /// the file that it was started from is gone.
+    fn own_program(&self) -> io::Result<PathBuf> {
+        let copy = self.dir.join("xtask");
+        fs::copy("/proc/self/exe", &copy)?;
+        Ok(copy)
     }
 
     fn inside(&self, verbose: bool) -> io::Result<()> {
