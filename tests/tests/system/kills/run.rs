@@ -165,7 +165,12 @@ impl<'a> Run<'a> {
                 }
                 assert!(begin.elapsed() < PATIENCE, "{under_way:?} under way");
             }
-            let most = if still.is_some() { 100 } else { 2000 };
+            // Longer and longer: on a busy machine its turn may not come in a moment, and who waits
+            // for it has nothing under way until it does.
+            let most = match still {
+                Some(_) => 100,
+                None => 2000 + begin.elapsed().as_micros() as u64 / 100,
+            };
             stopped.go_on(Duration::from_micros(self.dice.random_range(0..most)))?;
         }
     }
