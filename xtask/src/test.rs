@@ -50,7 +50,7 @@ pub(crate) fn features() -> Vec<&'static str> {
 
 /// In the order of what they cost. The models have a folder of their own, because their
 /// `RUSTFLAGS` would make cargo build everything again, twice for each run.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         arguments: "fmt --all --check",
         environment: &[],
@@ -74,6 +74,12 @@ const STEPS: [Step; 5] = [
             ("RUSTFLAGS", "--cfg loom"),
             ("CARGO_TARGET_DIR", "target/loom"),
         ],
+    },
+    // It says why where it can't be done. By cargo, because this very program may have been made
+    // anew by now.
+    Step {
+        arguments: "xtask guides",
+        environment: &[],
     },
 ];
 
