@@ -16,7 +16,8 @@
 //! - A file is replaced whole. It need not survive the host: what a dead host left is known by the
 //!   description of its locks.
 
-use super::description::{Member, bare};
+use super::description::Member;
+use crate::address::bare;
 use driver::{Mark, Name};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
