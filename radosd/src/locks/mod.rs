@@ -119,7 +119,11 @@ impl Locks {
 
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
-        if let Err(why) = self.registry.change(change) {
+        self.written(self.registry.change(change));
+    }
+
+    pub(crate) fn written(&self, outcome: std::io::Result<()>) {
+        if let Err(why) = outcome {
             let file = self.registry.file().display();
             tracing::error!(%file, %why, "cannot be written");
         }
