@@ -255,16 +255,6 @@ impl Core {
         }
     }
 
-    /// What was answered is durable. But who lost its locks must acknowledge nothing any more, and
-    /// only an OSD knows.
-    async fn still_let_in(&self) -> Answer<()> {
-        let nothing = Name::try_from(NOTHING).expect("a name");
-        match self.stat(&nothing).await {
-            Ok(_) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno),
-        }
-    }
-
     /// Does an operation once; its memory is in it again afterwards.
     async fn execute(self: &Rc<Self>, op: &mut Op) -> Answer<Reply> {
         let is_lost = |tag| self.is_lost(tag);
@@ -311,7 +301,7 @@ impl Core {
             Op::Acquire { name } => self.acquire(name).await,
             Op::Release { name, force } => self.release(name, *force).await,
             Op::LockInfo { name } => self.lock_info(name).await,
-            Op::Sync { .. } => self.still_let_in().await.map(|()| Reply::default()),
+            Op::Sync { tag } => self.sync(*tag).await.map(|()| Reply::default()),
             Op::Forget { .. } => Ok(Reply::default()),
         }
     }

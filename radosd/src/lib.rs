@@ -22,7 +22,7 @@
 //! | `sys` | librados, all of it |
 //!
 //! What always holds: what RADOS has answered is durable, so a sync only asks whether we are still
-//! let in. Without the feature `rados` this crate is empty.
+//! let in, and whether the lock is still ours. Without the feature `rados` this crate is empty.
 #![cfg(feature = "rados")]
 
 mod address;

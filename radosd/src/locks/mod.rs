@@ -20,12 +20,14 @@
 //! | `registry` | how the clients of a node know each other |
 //! | `members` | naming them all in every lock; who may not write before it is named |
 //! | `fence` | blocklisting |
+//! | `look` | a sync looks whether they are still ours |
 //! | `wait` | hearing that a lock was given back |
 //! | `fuzz` | what is read of a lock, for any bytes |
 
 mod description;
 mod fence;
 pub mod fuzz;
+mod look;
 mod members;
 mod registry;
 mod wait;
