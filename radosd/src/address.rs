@@ -10,16 +10,21 @@ const PROTOCOLS: [&str; 3] = ["v1:", "v2:", "any:"];
 /// protocol. Without the instance's number it would be a whole host. Ceph's own reader is not asked,
 /// because it stops at what is no digit.
 pub(crate) fn is_instance(address: &str) -> bool {
-    let bare = PROTOCOLS
-        .iter()
-        .find_map(|protocol| address.strip_prefix(protocol))
-        .unwrap_or(address);
-    let Some((socket, nonce)) = bare.rsplit_once('/') else {
+    let Some((socket, nonce)) = bare(address).rsplit_once('/') else {
         return false;
     };
     let is_number = nonce.bytes().all(|byte| byte.is_ascii_digit());
     let nonce = nonce.parse::<u32>();
     socket.parse::<SocketAddr>().is_ok() && is_number && nonce.is_ok_and(|nonce| nonce != 0)
+}
+
+/// An address without the protocol that it is for: the cluster cuts an instance off for all of them.
+/// Of several protocols one is left, so what is no address does not become one.
+pub(crate) fn bare(address: &str) -> &str {
+    PROTOCOLS
+        .iter()
+        .find_map(|protocol| address.strip_prefix(protocol))
+        .unwrap_or(address)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) user: String,
     pub(crate) fsid: String,
     file: PathBuf,
+    /// Whether an OSD is waited for no longer than `rados_osd_op_timeout`.
+    pub(crate) has_limit: bool,
     /// One address for each protocol that it speaks.
     pub(crate) addresses: Vec<String>,
 }
@@ -79,8 +81,10 @@ impl Client {
             .map_err(|why| refused(&cluster, file, user, why))?;
         let fsid = cluster.fsid().map_err(rados("the cluster has no id"))?;
         let addresses = cluster.addresses().map_err(rados("no address"))?;
+        let has_limit = number(&cluster, c"rados_osd_op_timeout").is_some_and(|limit| limit > 0);
         Ok(Client {
             cluster: Arc::new(cluster),
+            has_limit,
             user: user.to_owned(),
             fsid,
             file: file.to_owned(),

@@ -40,7 +40,7 @@ pub(crate) struct Core {
     pub(crate) copies: Rc<Semaphore>,
     /// What tasks have done.
     pub(crate) done: RefCell<Vec<Done>>,
-    /// When this driver was made, in nanoseconds.
+    /// When this driver was made, in nanoseconds: nothing of a predecessor is sent since.
     pub(crate) born_ns: u64,
     /// Why this client serves no more.
     pub(crate) lost: RefCell<Option<String>>,
@@ -77,7 +77,7 @@ impl Core {
     /// locks.
     pub(crate) fn cut_off(&self) {
         let addresses = self.client.addresses.join(" ");
-        self.lose(match self.locks.registry.first_failure() {
+        self.lose(match self.locks.registry.failing_now() {
             Some(key) => format!(
                 "the pool {} did not answer within rados_osd_op_timeout ({key}): this client \
                  ({addresses}) was cut off, so that nothing of it lands late",

@@ -227,6 +227,10 @@ impl Core {
 
     /// Does an operation to its end, as often as it takes.
     async fn serve(self: Rc<Self>, id: OpId, mut op: Op) {
+        if changes_something(&op) && !self.passes_gate().await {
+            let born_ns = self.born_ns;
+            return self.fail(id, op, born_ns).await;
+        }
         loop {
             let result = self.execute(&mut op).await;
             let key = match result {
@@ -251,23 +255,11 @@ impl Core {
         }
     }
 
-    /// What was answered is durable. But who lost its locks must acknowledge nothing any more, and
-    /// only an OSD knows.
-    async fn still_let_in(&self) -> Answer<()> {
-        let nothing = Name::try_from(NOTHING).expect("a name");
-        match self.stat(&nothing).await {
-            Ok(_) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno),
-        }
-    }
-
     /// Does an operation once; its memory is in it again afterwards.
     async fn execute(self: &Rc<Self>, op: &mut Op) -> Answer<Reply> {
-        if changes_something(op) {
-            self.locks.gate.pass().await;
-            if tag_of(op).is_some_and(|tag| self.is_lost(tag)) {
-                return Err(Errno::STALE);
-            }
+        let is_lost = |tag| self.is_lost(tag);
+        if changes_something(op) && tag_of(op).is_some_and(is_lost) {
+            return Err(Errno::STALE);
         }
         match op {
             Op::Read { name, offset, buf } => {
@@ -309,7 +301,7 @@ impl Core {
             Op::Acquire { name } => self.acquire(name).await,
             Op::Release { name, force } => self.release(name, *force).await,
             Op::LockInfo { name } => self.lock_info(name).await,
-            Op::Sync { .. } => self.still_let_in().await.map(|()| Reply::default()),
+            Op::Sync { tag } => self.sync(*tag).await.map(|()| Reply::default()),
             Op::Forget { .. } => Ok(Reply::default()),
         }
     }
@@ -324,9 +316,10 @@ impl Driver for Radosd {
             self.core.done.borrow_mut().push(Done { id, result, buf });
             return;
         }
-        if self.core.has_failed_before(&op) {
+        if let Some(since_ns) = self.core.failed_before(id, &op) {
             self.bytes += bytes_of(&op);
-            self.core.executor.spawn(self.core.clone().fail(id, op));
+            let failing = self.core.clone().fail(id, op, since_ns);
+            self.core.executor.spawn(failing);
             return;
         }
         self.backlog.push_back((id, op));
@@ -341,6 +334,7 @@ impl Driver for Radosd {
         self.in_flight -= ended.len();
         let buffers = ended.iter().flat_map(|done| &done.buf);
         self.bytes -= buffers.map(Buf::len).sum::<usize>();
+        self.core.note_answers(ended);
         self.start_backlog();
     }
 

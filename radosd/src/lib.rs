@@ -13,7 +13,7 @@
 //! | `core` | what tasks share: calls as futures |
 //! | `shape`, `content` | creation, zeroes, truncate, copy, delete, info; hash, list |
 //! | `table`, `turns` | what is in flight; whose turn it is with an object |
-//! | `timeouts` | an OSD that does not answer, where `ceph.conf` sets a limit |
+//! | `timeouts`, `notes` | an OSD that does not answer, where `ceph.conf` sets a limit |
 //! | `completions` | from librados' threads to ours |
 //! | `address` | whom an address names |
 //! | `client` | [the client instance](client::Client) that the roles of a process share |
@@ -22,7 +22,7 @@
 //! | `sys` | librados, all of it |
 //!
 //! What always holds: what RADOS has answered is durable, so a sync only asks whether we are still
-//! let in. Without the feature `rados` this crate is empty.
+//! let in, and whether the lock is still ours. Without the feature `rados` this crate is empty.
 #![cfg(feature = "rados")]
 
 mod address;
@@ -34,6 +34,7 @@ mod core;
 mod driver;
 mod hash;
 mod locks;
+mod notes;
 mod open;
 mod shape;
 mod sys;

@@ -28,6 +28,8 @@ pub(crate) fn open(config: Config, reactor: &Reactor) -> Result<Radosd, OpenErro
         .map_err(|why| record_failed(&config.run_dir)(why.into()))?;
     let locks = locks(&config, &client)?;
     cut_off_predecessors(&client, &locks.registry)?;
+    let now = reactor.env.clock.now_ns();
+    locks.note(|record| record.failed.are_cut_off(now));
     let core = Rc::new(Core::new(Arc::new(pool), client, &config, locks, reactor));
     let mut driver = Radosd::new(core.clone(), completions, id, neighbours);
     probe(&config, reactor, &core, &mut driver)?;

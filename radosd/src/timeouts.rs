@@ -5,20 +5,20 @@
 //! this client cuts *itself* off, after it has noted in its file which change is to fail; its
 //! process ends, and its successor answers that one with ETIMEDOUT and does the others again.
 //!
+//! A change that was not sent yet, because the locks do not name this client (`locks::members`), is
+//! answered as late, and nobody is cut off for it.
+//!
 //! A user that may not blocklist cannot do that: its changes are sent again until they are
 //! answered, as without a timeout.
 
 use crate::core::{Answer, Core};
 use crate::driver::buf_of;
+use crate::notes::GRACE_NS;
 use driver::{Done, Errno, Name, Op, OpId};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
-
-/// How long after its start a successor gets what its predecessor was asked, in nanoseconds.
-const REPLAY_NS: u64 = 5_000_000_000;
-
-/// How long an OSD may hang before the others report it and it loses its groups: Ceph's
-/// `osd_heartbeat_grace`, 20 s, and some time for the map; in nanoseconds.
-const GRACE_NS: u64 = 30_000_000_000;
+use std::task::Poll;
 
 /// How often a group that does not answer is asked again, in nanoseconds.
 const AGAIN_NS: u64 = 100_000_000;
@@ -65,24 +65,25 @@ fn object_of(op: &Op) -> Option<Name> {
 }
 
 impl Core {
-    /// Whether the predecessor of this client has noted that `op` is to fail.
-    pub(crate) fn has_failed_before(&self, op: &Op) -> bool {
+    /// Since when the predecessor is cut off that has noted `op` as one that is to fail.
+    pub(crate) fn failed_before(&self, id: OpId, op: &Op) -> Option<u64> {
         let registry = &self.locks.registry;
         if !registry.has_failures() {
-            return false;
+            return None;
         }
-        if self.env.clock.now_ns() > self.born_ns + REPLAY_NS {
-            self.locks.note(|record| record.failed.clear());
-            return false;
+        let now = self.env.clock.now_ns();
+        if registry.has_old_failures(now) {
+            self.locks.note(|record| record.failed.forget_old(now));
         }
-        let Some(key) = key(op) else { return false };
-        registry.take_failure(&key)
+        registry.claim_failure(&key(op)?, id)
     }
 
     /// Answers a change that is to fail, when nothing of it can land any more.
-    pub(crate) async fn fail(self: Rc<Self>, id: OpId, op: Op) {
+    pub(crate) async fn fail(self: Rc<Self>, id: OpId, op: Op, since_ns: u64) {
         if let Some(object) = object_of(&op) {
-            self.wait_for_group_of(&object).await;
+            // A question to an OSD that is away takes as long as the limit is.
+            let too_late = self.timers.sleep_until(since_ns + GRACE_NS);
+            first(self.wait_for_group_of(&object), too_late).await;
         }
         self.answer(Done {
             id,
@@ -91,20 +92,41 @@ impl Core {
         });
     }
 
+    /// Waits until changes may be sent. False: there is a limit, and it takes too long. Who takes
+    /// locks has to write into each of them first, and their OSD may be the one that is away.
+    pub(crate) async fn passes_gate(&self) -> bool {
+        let gate = &self.locks.gate;
+        if gate.is_open() || !self.client.has_limit {
+            gate.pass().await;
+            return true;
+        }
+        let until = self.env.clock.now_ns() + GRACE_NS;
+        first(gate.pass(), self.timers.sleep_until(until)).await;
+        gate.is_open()
+    }
+
     async fn wait_for_group_of(&self, object: &Name) {
         while let Err(errno) = self.stat(object).await {
-            let now = self.env.clock.now_ns();
-            if errno == Errno::NOENT || now > self.born_ns + GRACE_NS {
+            if errno == Errno::NOENT {
                 return;
             }
+            let now = self.env.clock.now_ns();
             self.timers.sleep_until(now + AGAIN_NS).await;
+        }
+    }
+
+    /// These are handed out: what failed among them is noted no more.
+    pub(crate) fn note_answers(&self, done: &[Done]) {
+        let registry = &self.locks.registry;
+        if registry.has_failures() {
+            self.locks.written(registry.answered(done));
         }
     }
 
     /// A change was not answered in time. Returns whether it has to be sent again; else this
     /// client was cut off by itself.
     pub(crate) async fn gives_up(&self, key: String) -> bool {
-        self.locks.note(|record| record.failed.push(key.clone()));
+        self.locks.note(|record| record.failed.add(&key));
         let client = self.client.clone();
         let ended = self.offload.run(move || {
             let mut addresses = client.addresses.iter();
@@ -114,11 +136,12 @@ impl Core {
         match ended {
             Ok(()) => {
                 self.cut_off();
+                let now = self.env.clock.now_ns();
+                self.locks.note(|record| record.failed.are_cut_off(now));
                 false
             }
             Err(why) => {
-                self.locks
-                    .note(|record| record.failed.retain(|other| *other != key));
+                self.locks.note(|record| record.failed.take_back(&key));
                 self.complain(why);
                 true
             }
@@ -140,4 +163,18 @@ impl Core {
             ),
         }
     }
+}
+
+/// Until one of both has ended.
+async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| {
+        let ended = one.as_mut().poll(cx).is_ready() || other.as_mut().poll(cx).is_ready();
+        if ended {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }

@@ -13,6 +13,7 @@ mod lines;
 mod notify;
 mod orphans;
 mod status;
+mod unfinished;
 mod up;
 
 use crate::arguments::parse;

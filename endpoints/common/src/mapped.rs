@@ -128,7 +128,7 @@ impl Mapped {
     pub fn check_closable(&self) -> Result<(), Error> {
         let why = match self.handle.state() {
             State::Running | State::Failed => return Ok(()),
-            State::Frozen => "it is frozen; start the node first",
+            State::Frozen | State::Freezing => "it is frozen; start the node first",
             State::Waiting => "its node is away; start it first",
             State::Over => "it has been taken down",
         };

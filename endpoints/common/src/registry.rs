@@ -35,7 +35,8 @@ pub struct Info {
     pub start_time: u64,
     /// Writes are refused.
     pub readonly: bool,
-    /// `running`, `frozen`, or `failed`: another node holds the volume, requests fail.
+    /// `running`, `freezing` (only as its process says itself), `frozen`, or `failed`: another node holds
+    /// the volume, requests fail.
     pub state: String,
 }
 

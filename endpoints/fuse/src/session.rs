@@ -139,7 +139,10 @@ impl<N: Fn(News)> Session<N> {
 
     /// A buffer that is out keeps us at the segment.
     fn may_hold_buffers(&self) -> bool {
-        matches!(self.backend.state(), State::Running | State::Failed)
+        matches!(
+            self.backend.state(),
+            State::Running | State::Failed | State::Freezing
+        )
     }
 
     fn wants_requests(&self) -> bool {

@@ -3,6 +3,7 @@
 //! One line of JSON, which `rados lock info` shows. A lock of the original has none.
 
 use super::wire::Locker;
+use crate::address::bare;
 use driver::{LockHolder, Mark};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -90,12 +91,12 @@ impl Found {
         )
     }
 
-    /// Every address that may write on its behalf.
+    /// Every instance that may write on its behalf, by one of its addresses each.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let said = self.said.iter().flat_map(|said| &said.clients);
         let mut addresses: Vec<_> = said.map(|member| member.address.clone()).collect();
         addresses.push(self.locker.address.clone());
-        addresses.sort();
+        addresses.sort_by(|one, other| bare(one).cmp(bare(other)));
         addresses.dedup_by(|one, other| bare(one) == bare(other));
         addresses
     }
@@ -130,10 +131,42 @@ impl Found {
     }
 }
 
-/// An address without the protocol that it is for.
-pub(crate) fn bare(address: &str) -> &str {
-    address
-        .trim_start_matches("v1:")
-        .trim_start_matches("v2:")
-        .trim_start_matches("any:")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They were put in order with their protocols, under which the same instance's addresses need
+    /// not be neighbours, and only neighbours are compared: it was blocklisted twice.
+    #[test]
+    fn an_instance_is_listed_once() {
+        let addresses = [
+            "v1:10.0.0.7:0/77",
+            "10.0.0.8:0/78",
+            "v1:v2:10.0.0.7:0/77",
+            "v2:10.0.0.8:0/78",
+            "any:10.0.0.7:0/77",
+        ];
+        let member = |address: &str| Member {
+            address: address.into(),
+            pool: "blocks".into(),
+        };
+        let said = Description {
+            owner: "owner".into(),
+            host: "host".into(),
+            since: 1,
+            process: String::new(),
+            clients: addresses.into_iter().map(member).collect(),
+        };
+        let found = Found::new(Locker {
+            instance: 4123,
+            cookie: "foo".into(),
+            address: "10.0.0.7:0/77".into(),
+            description: said.to_text(),
+        });
+        // What is no address stays, so that the lock does.
+        assert_eq!(
+            found.addresses(),
+            ["v1:10.0.0.7:0/77", "10.0.0.8:0/78", "v1:v2:10.0.0.7:0/77"]
+        );
+    }
 }

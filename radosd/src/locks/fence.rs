@@ -5,7 +5,8 @@
 //! asked something waits for the newest map that the asker knows. So after every placement group
 //! has answered us, everything that is done by anybody is done after the end of the dead.
 
-use super::description::{Found, bare};
+use super::description::Found;
+use crate::address::{bare, is_instance};
 use crate::client::Client;
 use crate::core::{Answer, Core};
 use driver::Errno;
@@ -42,7 +43,10 @@ impl Core {
         mut addresses: Vec<String>,
         pools: Option<Vec<String>>,
     ) -> Answer<()> {
-        addresses.retain(|address| !self.locks.cut.borrow().contains(address));
+        addresses.retain(|address| {
+            let cut = self.locks.cut.borrow();
+            !cut.iter().any(|other| bare(other) == bare(address))
+        });
         if addresses.is_empty() {
             return Ok(());
         }
@@ -58,6 +62,13 @@ impl Core {
     fn not_cut_off(&self, addresses: &[String], why: &Failed) -> Errno {
         let (user, addresses) = (&self.client.user, addresses.join(" "));
         match why {
+            Failed::Names(other) => {
+                tracing::error!(
+                    "{other:?}, which the lock names, is no client's address, so nobody is cut off \
+                     and the lock stays; `rados lock break` removes it"
+                );
+                Errno::INVAL
+            }
             Failed::Blocklist(Errno::ACCES | Errno::PERM) => {
                 let advice = self.client.advice();
                 tracing::error!(
@@ -84,13 +95,20 @@ impl Core {
 
 /// What could not be done.
 enum Failed {
+    /// The lock says that this is an address.
+    Names(String),
     Blocklist(Errno),
     /// A pool whose placement groups do not all answer.
     Ask(String, Errno),
 }
 
-/// Blocks, for at most the timeouts of the monitors and OSDs.
+/// Cuts off all or, where one of them is no instance's address, nobody. Blocks, for at most the
+/// timeouts of the monitors and OSDs.
 fn cut_off(client: &Client, list: &[String], pools: Option<Vec<String>>) -> Result<(), Failed> {
+    // What stands in a lock anybody may have written.
+    if let Some(other) = list.iter().find(|address| !is_instance(address)) {
+        return Err(Failed::Names(other.clone()));
+    }
     for address in list {
         client.blocklist(address).map_err(Failed::Blocklist)?;
         tracing::warn!(address, "blocklisted: its locks are taken from it");

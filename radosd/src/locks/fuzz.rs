@@ -2,9 +2,9 @@
 //! proptest, a stored corpus and libFuzzer alike. A target panics when a promise is broken, and
 //! returns otherwise.
 
-use super::description::{Description, Found, bare};
+use super::description::{Description, Found};
 use super::wire::{self, COOKIE, LOCK, Locker, Renewal};
-use crate::address::is_instance;
+use crate::address::{bare, is_instance};
 use driver::Mark;
 
 /// A fuzz target.
@@ -60,15 +60,16 @@ fn us() -> Mark {
 }
 
 /// What stands in a lock: any text. Whatever it is, the locker itself is among those that are cut
-/// off, and a description that was understood is what is written again.
+/// off, each of whom is named once, and a description that was understood is what is written again.
 pub fn description(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
     let lock = found(text.to_owned());
     let addresses = lock.addresses();
-    let mut bares = addresses.iter().map(|address| bare(address));
-    assert!(bares.any(|address| address == "10.0.0.7:0/77"));
+    let bares: Vec<_> = addresses.iter().map(|address| bare(address)).collect();
+    assert!(bares.contains(&"10.0.0.7:0/77"));
+    assert!(bares.windows(2).all(|two| two[0] < two[1]), "each once");
     let pools = lock.pools();
     assert!(pools.windows(2).all(|two| two[0] < two[1]));
     let holder = lock.holder(&us(), false);

@@ -26,12 +26,14 @@
 //! | `registry` | how the clients of a node know each other |
 //! | `members` | naming them all in every lock; who may not write before it is named |
 //! | `fence` | blocklisting |
+//! | `look` | a sync looks whether they are still ours |
 //! | `wait` | hearing that a lock was given back |
 //! | `fuzz` | what is read of a lock, for any bytes |
 
 mod description;
 mod fence;
 pub mod fuzz;
+mod look;
 mod members;
 mod registry;
 mod wait;
@@ -158,7 +160,11 @@ impl Locks {
 
     /// Changes our file; a node whose RUN_DIR cannot be written has other troubles, too.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
-        if let Err(why) = self.registry.change(change) {
+        self.written(self.registry.change(change));
+    }
+
+    pub(crate) fn written(&self, outcome: std::io::Result<()>) {
+        if let Err(why) = outcome {
             let file = self.registry.file().display();
             tracing::error!(%file, %why, "cannot be written");
         }

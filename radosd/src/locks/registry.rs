@@ -16,8 +16,10 @@
 //! - A file is replaced whole. It need not survive the host: what a dead host left is known by the
 //!   description of its locks.
 
-use super::description::{Member, bare};
-use driver::{Mark, Name};
+use super::description::Member;
+use crate::address::bare;
+use crate::notes::Notes;
+use driver::{Done, Mark, Name, OpId};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::io;
@@ -56,8 +58,8 @@ pub(crate) struct Record {
     /// Those of them that nobody has given up since: they are not taken again in silence.
     #[serde(default)]
     pub(crate) revoked: Vec<HeldName>,
-    /// Changes that its successor is to answer with ETIMEDOUT ([`crate::timeouts`]).
-    pub(crate) failed: Vec<String>,
+    /// Changes that its successor is to answer with ETIMEDOUT ([`crate::timeouts`], [`crate::notes`]).
+    pub(crate) failed: Notes,
 }
 
 /// A volume's name as text: each byte is the character of that number, so that every name has a
@@ -90,6 +92,12 @@ impl Registry {
     pub(crate) fn open(dir: &Path, fresh: Record) -> io::Result<Registry> {
         let file = dir.join(format!("{}.{SUFFIX}", fresh.role));
         let old = read(&file).unwrap_or_default();
+        // Of another boot of the host nobody waits for an answer, and its clock was another.
+        let boot = |record: &Record| Mark::from_text(&record.process).map(|mark| mark.process.boot);
+        let failed = match boot(&old) == boot(&fresh) {
+            true => old.failed.clone(),
+            false => Notes::default(),
+        };
         let mut former = [old.addresses, old.former].concat();
         former.retain(|address| !fresh.addresses.contains(address));
         let registry = Registry {
@@ -102,7 +110,7 @@ impl Registry {
                 held: old.held,
                 lost: old.lost,
                 revoked: old.revoked,
-                failed: old.failed,
+                failed,
                 ..fresh
             }),
         };
@@ -156,23 +164,31 @@ impl Registry {
         !self.record.borrow().failed.is_empty()
     }
 
-    pub(crate) fn first_failure(&self) -> Option<String> {
-        self.record.borrow().failed.first().cloned()
+    /// Whether there are failures that nobody will claim.
+    pub(crate) fn has_old_failures(&self, now_ns: u64) -> bool {
+        self.record.borrow().failed.has_old(now_ns)
     }
 
-    /// Takes one failure that a predecessor noted.
-    pub(crate) fn take_failure(&self, key: &str) -> bool {
-        let at = self
-            .record
-            .borrow()
-            .failed
-            .iter()
-            .position(|its| its == key);
-        let Some(at) = at else { return false };
-        self.record.borrow_mut().failed.remove(at);
-        // Should it stand there once more, it fails once more.
-        let _ = self.save();
-        true
+    /// The change for which this client is about to cut itself off.
+    pub(crate) fn failing_now(&self) -> Option<String> {
+        let record = self.record.borrow();
+        record.failed.first_fresh().map(str::to_owned)
+    }
+
+    /// Claims a failure that a predecessor noted; since when that is cut off. The file does not
+    /// change.
+    pub(crate) fn claim_failure(&self, change: &str, id: OpId) -> Option<u64> {
+        self.record.borrow_mut().failed.claim(change, id)
+    }
+
+    /// These were answered.
+    pub(crate) fn answered(&self, done: &[Done]) -> io::Result<()> {
+        let is_claim = |done: &&Done| self.record.borrow().failed.is_claim(done.id);
+        let ids: Vec<_> = done.iter().filter(is_claim).map(|done| done.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.change(|record| ids.iter().for_each(|id| record.failed.answered(*id)))
     }
 
     pub(crate) fn has_locks(&self) -> bool {
@@ -329,6 +345,21 @@ mod tests {
         assert!(third.is_settled("v1:1.1.1.1:0/1") && !third.is_settled("1.1.1.1:0/3"));
         third.end().unwrap();
         assert!(open("1.1.1.1:0/4").former().is_empty());
+    }
+
+    #[test]
+    fn what_is_to_fail_does_not_outlive_a_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mark = Registration::new(None).unwrap().0.clone();
+        let open = |mark: &Mark| Registry::open(dir.path(), record("b", "1.1.1.1:0/1", mark));
+        let first = open(&mark).unwrap();
+        first
+            .change(|record| record.failed.add("delete x"))
+            .unwrap();
+        let second = open(&mark).unwrap();
+        assert_eq!(second.failing_now().as_deref(), Some("delete x"));
+        mark.process.boot.push('x');
+        assert!(!open(&mark).unwrap().has_failures());
     }
 
     #[test]

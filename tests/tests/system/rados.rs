@@ -11,6 +11,7 @@
 //! - [`deaths`]: daemons of the cluster killed under load, and too few of them left;
 //! - [`full`]: a cluster without room;
 //! - [`outside`]: what is done to a pool behind a node's back;
+//! - [`stopping`]: a node that is stopped while its pool does not answer;
 //! - [`timeouts`]: too few of them left, with a limit to how long that is waited for;
 //! - [`thrash`]: the same at random, with fio verifying four volumes.
 //!
@@ -27,6 +28,7 @@ mod handover;
 mod job;
 mod migration;
 mod outside;
+mod stopping;
 mod thrash;
 mod timeouts;
 

@@ -40,7 +40,7 @@ pub(super) struct Start {
 
 #[derive(Debug, Args)]
 pub(super) struct Stop {
-    /// Freeze mapped volumes: their requests wait for the next start
+    /// Freeze mapped volumes: their requests wait for the next start; and kill what does not end
     #[arg(short, long, visible_alias = "pause")]
     pub(super) force: bool,
     /// Unmap mapped volumes

@@ -21,6 +21,11 @@ pub(super) fn tell(event: &Event) -> Result<(), Failure> {
         Event::Stopped { roles } => {
             finish("Stopping", &reversed(roles), &paint("OK", Colour::Green))
         }
+        Event::Killed { roles } => finish(
+            "Stopping",
+            &reversed(roles),
+            &paint("KILLED", Colour::Yellow),
+        ),
         Event::NotRunning { roles } => roles.iter().rev().try_for_each(|role| {
             say(format_args!(
                 "{}{}",

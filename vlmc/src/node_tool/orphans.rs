@@ -1,6 +1,6 @@
 //! Stopping peers whose supervisor is gone: by their pid files.
 
-use super::lines;
+use super::{lines, unfinished};
 use crate::failure::Failure;
 use crate::settings::Settings;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use xseg::join::JoinError;
 
 /// Stops the processes of all roles, or of one, the last started first.
-pub(super) fn stop(settings: &Settings, role: Option<&str>) -> Result<(), Failure> {
+pub(super) fn stop(settings: &Settings, role: Option<&str>, force: bool) -> Result<(), Failure> {
     let plans = plans(&settings.config);
     let wanted = |plan: &&Plan| role.is_none_or(|role| plan.roles.iter().any(|r| r == role));
     let mut wanted = plans.iter().rev().filter(wanted).peekable();
@@ -24,14 +24,14 @@ pub(super) fn stop(settings: &Settings, role: Option<&str>) -> Result<(), Failur
             "there is no role {role} in this configuration"
         )));
     }
-    wanted.try_for_each(stop_process)?;
+    wanted.try_for_each(|plan| stop_process(settings, plan, force))?;
     if role.is_none() {
         clean(settings)?;
     }
     Ok(())
 }
 
-fn stop_process(plan: &Plan) -> Result<(), Failure> {
+fn stop_process(settings: &Settings, plan: &Plan, force: bool) -> Result<(), Failure> {
     let roles = plan.roles.clone();
     let found = plan.pid_files.iter().map(|file| pids::look(file));
     let Some(pid) = found.filter_map(Presence::pid).next() else {
@@ -42,25 +42,43 @@ fn stop_process(plan: &Plan) -> Result<(), Failure> {
         roles: roles.clone(),
     })?;
     let first = roles.first().cloned().unwrap_or_default();
-    match end(pid) {
-        Ok(true) => lines::tell(&Event::Stopped { roles })?,
-        Ok(false) => {
+    match end(pid, force) {
+        Ok(End::Itself) => lines::tell(&Event::Stopped { roles })?,
+        Ok(End::Killed) => lines::tell(&Event::Killed { roles })?,
+        Ok(End::Never) => {
             let reason = "it does not end".into();
             lines::tell(&Event::Failed { roles, reason })?;
-            return Err(Failure::new(format!("Failed to stop peer {first}.")));
+            return Err(Failure::new(unfinished::sentence(settings, &first)));
         }
         Err(e) => return Err(Failure::unexpected(format!("can't stop {first}"), e)),
     }
     remove_stale(plan)
 }
 
-/// False: it lives on after [`STOP_WITHIN`].
-fn end(pid: i32) -> io::Result<bool> {
+/// How a process ended.
+enum End {
+    Itself,
+    Killed,
+    /// It lives on after [`STOP_WITHIN`].
+    Never,
+}
+
+fn end(pid: i32, force: bool) -> io::Result<End> {
     let process = match Pidfd::open(pid) {
-        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(End::Itself),
         other => other?,
     };
-    process.signal(Signal::SIGTERM)?;
+    if is_ended_by(&process, Signal::SIGTERM)? {
+        return Ok(End::Itself);
+    }
+    match force && is_ended_by(&process, Signal::SIGKILL)? {
+        true => Ok(End::Killed),
+        false => Ok(End::Never),
+    }
+}
+
+fn is_ended_by(process: &Pidfd, signal: Signal) -> io::Result<bool> {
+    process.signal(signal)?;
     let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(STOP_WITHIN).unwrap_or(PollTimeout::MAX);
     Ok(poll(&mut fds, timeout)? > 0)

@@ -52,7 +52,7 @@ pub(super) fn start(settings: &Settings, args: &cli::Start) -> Result<(), Failur
 /// The peers are up: devices that a `stop -f` froze go on.
 fn thaw(settings: &Settings) -> Result<(), Failure> {
     let mapped = mapped::all(settings.run_dir())?;
-    let frozen = mapped.iter().filter(|m| m.is_frozen());
+    let frozen = mapped.iter().filter(|m| m.is_frozen() || m.is_freezing());
     let mut first = Ok(());
     // One that can't go on (another node holds its volume) does not stop the others.
     for failed in frozen.filter_map(|m| down::order(m, Verb::Thaw, "Thawing").err()) {

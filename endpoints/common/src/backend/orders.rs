@@ -36,14 +36,21 @@ pub enum State {
     Waiting = 3,
     /// It has finished.
     Over = 4,
+    /// It is about to be frozen; what the node has of it is waited for.
+    Freezing = 5,
 }
 
 impl State {
     fn from_number(number: u8) -> State {
-        [State::Running, State::Frozen, State::Failed, State::Waiting]
-            .into_iter()
-            .find(|s| *s as u8 == number)
-            .unwrap_or(State::Over)
+        let all = [
+            State::Running,
+            State::Frozen,
+            State::Failed,
+            State::Waiting,
+            State::Freezing,
+        ];
+        let found = all.into_iter().find(|s| *s as u8 == number);
+        found.unwrap_or(State::Over)
     }
 
     /// The word for it in the registry; a device whose node is away counts as running.
@@ -51,6 +58,7 @@ impl State {
         match self {
             State::Running | State::Waiting => "running",
             State::Frozen => "frozen",
+            State::Freezing => "freezing",
             State::Failed => "failed",
             State::Over => "over",
         }

@@ -65,6 +65,9 @@ impl Stage {
             Stage::Failed => State::Failed,
             Stage::Over => State::Over,
             Stage::Joining | Stage::Reopening => State::Waiting,
+            Stage::Draining(End::Freeze)
+            | Stage::Flushing(End::Freeze)
+            | Stage::Closing(End::Freeze) => State::Freezing,
             _ => State::Running,
         }
     }

@@ -18,11 +18,34 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl Presented {
     /// Gives an order and waits until it is carried out.
     pub fn order(&self, verb: Verb) -> Result<(), Error> {
+        let reply = self.patient_exchange(verb, None);
+        self.outcome(reply.map_err(|e| self.silent(&e))?)
+    }
+
+    /// Has it frozen. False: it is not within `patience`, because the node does not answer what it
+    /// has of it; it will be as soon as that node is gone.
+    pub fn freeze(&self, patience: Duration) -> Result<bool, Error> {
+        match self.patient_exchange(Verb::Freeze, Some(patience)) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(self.silent(&e)),
+            Ok(reply) => self.outcome(reply).map(|()| true),
+        }
+    }
+
+    /// Whether it was not frozen within the patience of [`Presented::freeze`], and will be. It is asked
+    /// itself: the registry says so only when it is frozen.
+    pub fn is_freezing(&self) -> bool {
+        let reply = self.patient_exchange(Verb::Status, Some(PATIENCE));
+        reply.is_ok_and(|info| info["state"] == "freezing")
+    }
+
+    fn silent(&self, why: &io::Error) -> Error {
+        let why = format!("{}: its process does not answer: {why}", self.device);
+        Error::new(ErrorKind::Refused, why)
+    }
+
+    fn outcome(&self, reply: Value) -> Result<(), Error> {
         let device = &self.device;
-        let reply = self.patient_exchange(verb).map_err(|e| {
-            let why = format!("{device}: its process does not answer: {e}");
-            Error::new(ErrorKind::Refused, why)
-        })?;
         let Some(error) = reply.get("error").and_then(Value::as_str) else {
             return Ok(());
         };
@@ -39,11 +62,12 @@ impl Presented {
     }
 
     /// A process that is killed is followed by another in a moment, which may be asked as well.
-    fn patient_exchange(&self, verb: Verb) -> io::Result<Value> {
+    fn patient_exchange(&self, verb: Verb, limit: Option<Duration>) -> io::Result<Value> {
         let patience = Instant::now() + PATIENCE;
         loop {
             let now = read(self.dir.clone()).unwrap_or_else(|| self.clone());
-            match now.exchange(verb) {
+            match now.exchange(verb, limit) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
                 Err(_) if self.is_kept() && Instant::now() < patience => {
                     std::thread::sleep(PAUSE);
                 }
@@ -52,12 +76,14 @@ impl Presented {
         }
     }
 
-    fn exchange(&self, verb: Verb) -> io::Result<Value> {
+    /// WouldBlock: the order is given, and not carried out within `limit`.
+    fn exchange(&self, verb: Verb, limit: Option<Duration>) -> io::Result<Value> {
         let process = self.process()?;
         let stream = UnixStream::connect(self.dir.join("control"))?;
         let mut line = serde_json::to_vec(&serde_json::json!({ "do": verb }))?;
         line.push(b'\n');
         (&stream).write_all(&line)?;
+        stream.set_read_timeout(limit)?;
         let mut reply = String::new();
         BufReader::new(&stream).read_line(&mut reply)?;
         let reply: Value = serde_json::from_str(&reply)?;

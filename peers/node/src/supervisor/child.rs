@@ -61,6 +61,8 @@ pub(super) struct Child {
     pub(super) plan: Plan,
     pub(super) state: ProcessState,
     living: Option<Living>,
+    /// It did not end when it was asked to.
+    killed: bool,
     /// When to start it again, or when patience with it ends.
     until: Option<Instant>,
     restarts: u32,
@@ -73,6 +75,7 @@ impl Child {
             plan,
             state: ProcessState::Stopped,
             living: None,
+            killed: false,
             until: None,
             restarts: 0,
             quick_deaths: 0,
@@ -127,6 +130,7 @@ impl Child {
             since: Instant::now(),
             log_position,
         });
+        self.killed = false;
         self.enter(ProcessState::Starting, Some(READY_WITHIN));
         Ok(())
     }
@@ -147,9 +151,15 @@ impl Child {
     pub(super) fn kill(&mut self) -> io::Result<()> {
         if let Some(living) = &self.living {
             living.pidfd.signal(Signal::SIGKILL)?;
-            self.enter(ProcessState::Stopping, None);
+            self.killed = true;
+            self.enter(ProcessState::Stopping, Some(STOP_WITHIN));
         }
         Ok(())
+    }
+
+    /// Whether it was killed by us, instead of being asked to end.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed
     }
 
     pub(super) fn enter(&mut self, state: ProcessState, within: Option<Duration>) {

@@ -27,6 +27,9 @@ pub enum Request {
     Stop {
         /// Which; everything without it.
         role: Option<String>,
+        /// Kill what does not end.
+        #[serde(default)]
+        force: bool,
     },
     /// Stop and start a role, or all.
     Restart {
@@ -56,6 +59,11 @@ pub enum Event {
     },
     /// It is over.
     Stopped {
+        /// Roles of one process.
+        roles: Vec<String>,
+    },
+    /// It did not end in time, was killed, and is over; only after a stop with force.
+    Killed {
         /// Roles of one process.
         roles: Vec<String>,
     },

@@ -47,6 +47,8 @@ pub(super) struct Job {
     pub(super) current: Option<Step>,
     pub(super) audience: Audience,
     pub(super) then: Then,
+    /// What does not end when it is stopped is killed.
+    pub(super) force: bool,
     /// Why it can't be done, once a step failed.
     pub(super) failure: Option<String>,
 }
@@ -58,13 +60,14 @@ impl Job {
             current: None,
             audience,
             then,
+            force: false,
             failure: None,
         }
     }
 
     /// The job that a request asks for; Err: there is no such role.
     pub(super) fn of(request: &Request, plans: &[&Plan], guest: u64) -> Result<Job, String> {
-        let (Request::Stop { role } | Request::Restart { role } | Request::Start { role }) =
+        let (Request::Stop { role, .. } | Request::Restart { role } | Request::Start { role }) =
             request
         else {
             return Ok(Job::new(Vec::new(), Audience::Guest(guest), Then::GoOn));
@@ -82,10 +85,13 @@ impl Job {
             Request::Start { .. } | Request::Status => start_all(range),
         };
         let then = match request {
-            Request::Stop { role: None } => Then::End,
+            Request::Stop { role: None, .. } => Then::End,
             _ => Then::GoOn,
         };
-        Ok(Job::new(steps, Audience::Guest(guest), then))
+        Ok(Job {
+            force: matches!(request, Request::Stop { force: true, .. }),
+            ..Job::new(steps, Audience::Guest(guest), then)
+        })
     }
 
     /// The last word to the audience.

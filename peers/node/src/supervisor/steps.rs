@@ -70,6 +70,7 @@ impl Supervisor {
         let roles = self.children[index].plan.roles.clone();
         self.tell_audience(&match step {
             Step::Start(_) => Event::Started { roles },
+            Step::Stop(_) if self.children[index].was_killed() => Event::Killed { roles },
             Step::Stop(_) => Event::Stopped { roles },
         });
         self.next_step();

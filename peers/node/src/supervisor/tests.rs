@@ -24,6 +24,12 @@ echo ready > /proc/$$/fd/$ARCHIPELAGO_READY_FD
 while :; do wait $!; done
 "#;
 
+impl Request {
+    fn stop(role: Option<String>) -> Request {
+        Request::Stop { role, force: false }
+    }
+}
+
 struct Node {
     dir: tempfile::TempDir,
     config: NodeConfig,
@@ -92,7 +98,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Only a test that failed comes here with a thread; what it started must not stay.
         if let Some(thread) = self.thread.take() {
-            let _ = self.ask(&Request::Stop { role: None });
+            let _ = self.ask(&Request::stop(None));
             let _ = thread.join();
         }
     }
@@ -164,7 +170,7 @@ fn peers_start_in_order_are_restarted_when_killed_and_stop_in_reverse() {
     assert_eq!(restarts, [0, 0, 1, 0]);
     assert!(all.iter().all(|p| p.state == ProcessState::Running));
 
-    let (events, answer) = running.ask(&Request::Stop { role: None });
+    let (events, answer) = running.ask(&Request::stop(None));
     answer.unwrap();
     assert_eq!(
         events,
@@ -181,7 +187,7 @@ fn a_role_can_be_stopped_and_started_alone() {
     let mut running = node.start();
     assert!(running.events.iter().any(|e| e == Event::Done));
     let vlmcd = || Some("vlmcd".to_owned());
-    let (events, answer) = running.ask(&Request::Stop { role: vlmcd() });
+    let (events, answer) = running.ask(&Request::stop(vlmcd()));
     answer.unwrap();
     assert_eq!(events, stopped(&["vlmcd"]));
     assert_eq!(pids::look(&node.pid_file("vlmcd")), Presence::Absent);
@@ -192,12 +198,10 @@ fn a_role_can_be_stopped_and_started_alone() {
     }];
     expected.extend(started(&["vlmcd"]));
     assert_eq!(events, expected);
-    let (_, answer) = running.ask(&Request::Stop {
-        role: Some("nobody".into()),
-    });
+    let (_, answer) = running.ask(&Request::stop(Some("nobody".into())));
     let text = answer.unwrap_err().to_string();
     assert_eq!(text, "there is no role nobody in this configuration");
-    running.ask(&Request::Stop { role: None }).1.unwrap();
+    running.ask(&Request::stop(None)).1.unwrap();
     running.outcome().unwrap();
 }
 
@@ -228,6 +232,41 @@ fn a_peer_that_does_not_come_up_says_why_and_everything_is_stopped() {
     assert!(matches!(running.outcome(), Err(SupervisorError::Failed)));
 }
 
+/// A peer whose storage does not answer does not end, and so lived on after a `stop -f`.
+#[test]
+fn what_does_not_end_is_killed_by_force_only() {
+    let node = Node::new();
+    let deaf = PRETENDER.replace("trap '", "trap '' TERM; : '");
+    fs::write(node.dir.path().join("bin/archip-mapperd"), deaf).unwrap();
+    let mut running = node.start();
+    assert!(running.events.iter().any(|e| e == Event::Done));
+    let pid = pids::look(&node.pid_file("mapperd")).pid().unwrap();
+    let roles = || vec!["mapperd".to_owned()];
+    let (events, answer) = running.ask(&Request::stop(Some("mapperd".into())));
+    let failed = Event::Failed {
+        roles: roles(),
+        reason: "it does not end".into(),
+    };
+    assert_eq!(events, [Event::Stopping { roles: roles() }, failed]);
+    answer.unwrap_err();
+    assert_eq!(
+        pids::look(&node.pid_file("mapperd")),
+        Presence::Running(pid)
+    );
+    let (events, answer) = running.ask(&Request::Stop {
+        role: None,
+        force: true,
+    });
+    answer.unwrap();
+    let mut expected = stopped(&["vlmcd"]);
+    expected.push(Event::Stopping { roles: roles() });
+    expected.push(Event::Killed { roles: roles() });
+    expected.extend(stopped(&["blockerm", "blockerb"]));
+    assert_eq!(events, expected);
+    running.outcome().unwrap();
+    assert_eq!(pids::look(&node.pid_file("mapperd")), Presence::Absent);
+}
+
 #[test]
 fn there_is_one_supervisor_of_a_node() {
     let node = Node::new();
@@ -238,7 +277,7 @@ fn there_is_one_supervisor_of_a_node() {
         matches!(second, Err(SupervisorError::Running(_))),
         "{second:?}"
     );
-    running.ask(&Request::Stop { role: None }).1.unwrap();
+    running.ask(&Request::stop(None)).1.unwrap();
     running.outcome().unwrap();
 }
 

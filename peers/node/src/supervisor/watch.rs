@@ -266,8 +266,10 @@ impl Supervisor {
             self.tell(job.audience, &job.verdict());
         }
         let steps = job::stop_all(0..self.children.len());
-        self.jobs
-            .push_back(Job::new(steps, Audience::Nobody, Then::EndAnyway));
+        self.jobs.push_back(Job {
+            force: true,
+            ..Job::new(steps, Audience::Nobody, Then::EndAnyway)
+        });
     }
 
     // ---- children ----
@@ -307,7 +309,7 @@ impl Supervisor {
             match child.state {
                 ProcessState::Waiting => self.launch(index),
                 ProcessState::Starting => self.overdue(index, "it does not serve after 30 s"),
-                ProcessState::Stopping => self.overdue(index, "it does not end"),
+                ProcessState::Stopping => self.does_not_end(index),
                 ProcessState::Running | ProcessState::Stopped => {}
             }
         }
@@ -325,6 +327,22 @@ impl Supervisor {
             self.step_failed(reason);
         } else {
             self.children[index].try_again();
+        }
+    }
+
+    /// Whoever stops it by force has it killed, once. Its successor does again what it had under way.
+    fn does_not_end(&mut self, index: usize) {
+        let forced = self
+            .jobs
+            .front()
+            .is_some_and(|job| job.force && job.current == Some(Step::Stop(index)));
+        let child = &mut self.children[index];
+        if !forced || child.was_killed() {
+            return self.overdue(index, "it does not end");
+        }
+        warn!("{}: it does not end, and is killed", child.plan.name);
+        if let Err(e) = child.kill() {
+            self.overdue(index, &format!("it can't be killed: {e}"));
         }
     }
 

@@ -31,9 +31,9 @@ on_each! {
         b13_a_write_that_waits_for_a_lock_does_not_keep_the_node_from_stopping,
         b25_a_name_that_does_not_exist_gets_no_lock,
 }
-// Who breaks a lock in a pool with our tools cuts its holder off (`rados::breaking`); who does it
-// without, as the original, is noticed late (docs/rados.md).
-on_each!(files => b08_a_broken_lock_is_noticed, the_lock_of_an_old_name_is_broken_once);
+// Who breaks a lock in a pool with our tools cuts its holder off, too (`rados::breaking`).
+on_each!(files, rados => b08_a_broken_lock_is_noticed);
+on_each!(files => the_lock_of_an_old_name_is_broken_once);
 // The bytes and places of lock files; in pools `rados::job` looks at locks with Ceph's own tool.
 on_each!(files => our_locks_are_as_the_originals);
 // A lock in a pool is taken in one step, which leaves nothing half done.
@@ -345,7 +345,8 @@ fn b18_temporary_files_of_a_crash_hinder_nobody(storage: &Storage) {
     assert_ne!(before, Files::new());
 }
 
-/// A lock that is broken elsewhere: no flush is acknowledged and no entry written any more (B8).
+/// A lock that is broken elsewhere: no flush is acknowledged and no entry written any more (B8). In a
+/// pool, where who breaks it with the original's means cuts nobody off, flushes were acknowledged.
 fn b08_a_broken_lock_is_noticed(storage: &Storage) {
     make_a_volume(storage);
     let node = storage.node();

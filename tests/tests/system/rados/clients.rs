@@ -41,29 +41,29 @@ impl<'a> Mapped<'a> {
         self.unmapped = true;
         said
     }
+}
 
-    fn kill(&self) -> Option<()> {
-        let run_dir = &self.node.config.archipelago.run_dir;
-        for entry in std::fs::read_dir(run_dir.join("mapped")).ok()?.flatten() {
-            let Ok(text) = std::fs::read(entry.path().join("info.json")) else {
-                continue;
-            };
-            let info: serde_json::Value = serde_json::from_slice(&text).ok()?;
-            if info["device"] == *self.device {
-                // With its keeper, at once: each would replace the other.
-                let pid = Pid::from_raw(info["pid"].as_i64()? as i32);
-                killpg(getpgid(Some(pid)).ok()?, Signal::SIGKILL).ok()?;
-            }
+/// Kills the endpoint of a device, if there is one.
+pub(super) fn kill_endpoint(run_dir: &Path, device: &str) -> Option<()> {
+    for entry in std::fs::read_dir(run_dir.join("mapped")).ok()?.flatten() {
+        let Ok(text) = std::fs::read(entry.path().join("info.json")) else {
+            continue;
+        };
+        let info: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        if info["device"] == *device {
+            // With its keeper, at once: each would replace the other.
+            let pid = Pid::from_raw(info["pid"].as_i64()? as i32);
+            killpg(getpgid(Some(pid)).ok()?, Signal::SIGKILL).ok()?;
         }
-        Some(())
     }
+    Some(())
 }
 
 impl Drop for Mapped<'_> {
     fn drop(&mut self) {
         if !self.unmapped {
             // The test fails already, and says why.
-            self.kill();
+            kill_endpoint(&self.node.config.archipelago.run_dir, &self.device);
         }
     }
 }

@@ -195,7 +195,8 @@ fn refuses(pools: &Pools, host: &str) -> bool {
 
 /// What a lock names is what `unlock -f` cuts off. An address that would cut off a whole host (Ceph
 /// reads `0/0x7` as one), or that is none, is refused, and the lock stays: nobody knows then who may
-/// still write. (The locker itself, of whom the cluster knows by itself, may be cut off already.)
+/// still write. Nobody is cut off then. (Those whom it names rightly were, as far as they stood before
+/// the wrong one.)
 #[test]
 fn addresses_that_are_none_are_refused_and_the_lock_stays() {
     let test = "addresses_that_are_none_are_refused_and_the_lock_stays";
@@ -224,7 +225,10 @@ fn addresses_that_are_none_are_refused_and_the_lock_stays() {
     ] {
         let said = json!({
             "owner": "otherhost_2", "host": "otherhost", "since": 1, "process": "",
-            "clients": [{ "address": address, "pool": pools.maps }],
+            "clients": [
+                { "address": "10.255.254.0:0/5", "pool": pools.maps },
+                { "address": address, "pool": pools.maps },
+            ],
         });
         let mut holder = pools.stranger();
         holder
