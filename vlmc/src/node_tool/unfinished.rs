@@ -9,15 +9,15 @@ use xseg::join::observe;
 use xseg::report::Report;
 use xseg::word::State;
 
-/// The failure of a stop, as one sentence.
+/// The failure of a stop, in the original's words, and behind them why.
 pub(super) fn sentence(settings: &Settings, role: &str) -> String {
-    let failed = format!("Failed to stop peer {role}");
+    let failed = format!("Failed to stop peer {role}.");
     let under_way = under_way(&settings.config);
     match reason(&settings.config, &under_way) {
         Some(reason) => {
-            format!("{failed}: {reason}; `archipelago stop -f` kills what does not end")
+            format!("{failed} {reason}; `archipelago stop -f` kills what does not end")
         }
-        None => format!("{failed}."),
+        None => failed,
     }
 }
 

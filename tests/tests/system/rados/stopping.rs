@@ -110,7 +110,7 @@ fn is_stopped_by_force_only(lab: &Lab, node: &mut RealNode) {
         None => "vlmcd",
     };
     let sentence = format!(
-        "Failed to stop peer {first}: blockerb has 1 request under way at the pool blocks; \
+        "Failed to stop peer {first}. blockerb has 1 request under way at the pool blocks; \
          `archipelago stop -f` kills what does not end\n"
     );
     assert!(err.ends_with(&sentence), "{err}");
