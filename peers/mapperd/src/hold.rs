@@ -61,9 +61,14 @@ impl Job {
                 let transient = self.mark() & TRANSIENT != 0;
                 if !before || transient || errno == Errno::NOENT {
                     self.give_back(volume).await;
-                } else {
-                    volume.end();
+                    // Broken while it was being taken: nobody here has had the volume.
+                    return Err(if errno == Errno::STALE {
+                        Errno::BUSY
+                    } else {
+                        errno
+                    });
                 }
+                volume.end();
                 Err(errno)
             }
         }
@@ -135,7 +140,7 @@ impl Job {
         if report.owner.is_none() || report.ours {
             return Ok(report.ours);
         }
-        if report.alive == Some(true) {
+        if report.foreign || report.alive == Some(true) {
             return Ok(false);
         }
         // Perhaps blockerm's predecessor took it for us; only taking it again can tell.
