@@ -165,15 +165,22 @@ impl Job {
         if !stays {
             self.add_mark(TRANSIENT);
         }
-        let result = match self.open(volume).await {
+        let opened = self.open(volume).await;
+        let had_it = opened.is_ok();
+        let result = match opened {
             Ok(_) => act().await,
             Err(errno) => Err(errno),
         };
+        let mut closed = Ok(());
         if !stays && volume.is_held() {
-            let closed = self.close_held(volume).await;
-            return result.and_then(|value| closed.map(|()| value));
+            closed = self.close_held(volume).await;
         }
-        result
+        if !stays && had_it && volume.is_lost() {
+            // Nobody else here had it open: nobody else has lost it.
+            self.forget_lock(&volume.target()).await;
+            volume.end();
+        }
+        result.and_then(|value| closed.map(|()| value))
     }
 
     /// That the volume exists, before its lock is touched.

@@ -162,3 +162,24 @@ fn a_lock_that_is_not_ours_any_more_is_not_taken_to_be_given_back() {
     assert_eq!(rig.simple(Operation::Close, "frozen"), Err(libc::ESTALE));
     assert!(rig.is_locked("frozen"), "it is not ours to take");
 }
+
+/// A snapshot of a volume that was not open takes its lock for itself; when that was broken, the
+/// volume was lost for everybody here, who had never opened it, until somebody closed it.
+#[test]
+fn what_an_operation_lost_that_it_took_for_itself_is_nobodys_loss() {
+    let mut rig = Rig::new();
+    rig.create("volume", BLOCK).unwrap();
+    let (request, data) = naming_request(Operation::Snapshot, "volume", "frozen");
+    let id = rig.peer.ask(MAPPERD, request, &data, 4096);
+    while !rig.maps_locked("frozen") {
+        assert!(rig.turn() && !rig.peer.is_done(id));
+    }
+    let mut stranger = Stranger::new(&rig);
+    assert!(stranger.release("volume", true) && stranger.acquire("volume"));
+    rig.settle();
+    let answer = rig.peer.take(id).unwrap().map(drop);
+    assert_eq!(answer, Err(libc::ESTALE));
+    rig.map(Operation::MapRead, "volume", 0, 1).unwrap();
+    assert!(stranger.release("volume", false));
+    rig.write("volume", 0, b"x").unwrap();
+}
