@@ -90,12 +90,17 @@ impl Locks {
         answer
     }
 
+    /// The note goes before the lock: who dies in between leaves a lock that its successor knows by
+    /// its text, and not the note of one that looks as if it had been broken.
     pub(crate) fn release(&self, name: &Name, force: bool) -> Result<Reply, Errno> {
-        let answer = self.remove(name, force);
         // A node that breaks its own lock has lost it like any other.
-        let given_up = !force && !matches!(answer, Err(errno) if errno == Errno::BUSY);
-        if given_up {
+        let noted = !force && self.notes.has(name);
+        if !force {
             self.notes.remove(name);
+        }
+        let answer = self.remove(name, force);
+        if noted && matches!(answer, Err(errno) if errno == Errno::BUSY) {
+            self.notes.add(name);
         }
         answer
     }
@@ -149,7 +154,7 @@ impl Locks {
                 continue;
             };
             let holder = self.holder(name, &found);
-            let ours = found.owner == self.owner;
+            let ours = self.has_our_owner(&found, &holder);
             let may = match holder.alive {
                 Some(alive) => !alive,
                 None => ours,
@@ -178,9 +183,21 @@ impl Locks {
         Ok(found.file)
     }
 
-    /// Ours by our own doing, or left by a predecessor with the same owner's text.
+    /// Ours by our own doing, or left by a predecessor.
     fn may_release(&self, found: &Found, holder: &LockHolder) -> bool {
-        holder.ours || (found.owner == self.owner && holder.alive != Some(true))
+        holder.ours || (self.has_our_owner(found, holder) && holder.alive != Some(true))
+    }
+
+    /// Whether the lock is this node's: it says so with the owner's text, and, as two nodes of one
+    /// host may have one text, with `RUN_DIR`. Of another boot or host the text alone counts: a node
+    /// may have moved since.
+    fn has_our_owner(&self, found: &Found, holder: &LockHolder) -> bool {
+        let us = &self.registration.0;
+        let other_node = match (&us.run_dir, &holder.run_dir) {
+            (Some(ours), Some(theirs)) => holder.alive.is_some() && ours != theirs,
+            _ => false,
+        };
+        found.owner == self.owner && !other_node
     }
 
     fn holder(&self, name: &Name, found: &Found) -> LockHolder {
@@ -188,14 +205,16 @@ impl Locks {
             |held: &File| identity(held).is_some() && identity(held) == identity(&found.file);
         let ours = self.held.lock().get(name).is_some_and(same);
         let us = &self.registration.0;
-        LockHolder {
+        let mut holder = LockHolder {
             owner: found.owner.clone(),
             process: found.mark.as_ref().map(|mark| mark.process.clone()),
             run_dir: found.mark.as_ref().and_then(|mark| mark.run_dir.clone()),
             ours,
             alive: found.mark.as_ref().and_then(|mark| us.sees_alive(mark)),
             ..LockHolder::default()
-        }
+        };
+        holder.foreign = !self.may_release(found, &holder);
+        holder
     }
 
     fn taken(&self, already_ours: bool, ended: Option<LockHolder>) -> Reply {
@@ -234,25 +253,21 @@ impl Locks {
     }
 
     fn find(&self, path: &Path) -> Result<Option<Found>, Errno> {
-        let mut file = match open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut owner = Vec::new();
-        (&mut file).take(PADDED as u64).read_to_end(&mut owner)?;
-        let len = owner.iter().rposition(|byte| *byte != 0);
-        owner.truncate(len.map_or(0, |at| at + 1));
-        let mark = get_mark(&file).as_deref().and_then(Mark::from_text);
-        Ok(Some(Found { file, owner, mark }))
+        match open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => read(opened?).map(Some),
+        }
     }
 
-    /// The lock file with a flock on it, while its name leads to it.
+    /// The lock file with a flock on it, while its name leads to it. It is read under the flock: its
+    /// mark changes where a successor takes it over.
     fn find_locked(&self, path: &Path) -> Result<Option<Found>, Errno> {
         for _ in 0..TRIES {
-            let Some(found) = self.find(path)? else {
-                return Ok(None);
+            let file = match open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
             };
-            match found.file.try_lock() {
+            match file.try_lock() {
                 Err(TryLockError::WouldBlock) => {
                     std::thread::sleep(BETWEEN_TRIES);
                     continue;
@@ -263,10 +278,25 @@ impl Locks {
                 _ => {}
             }
             let named = fs::metadata(path).ok().map(|at| (at.dev(), at.ino()));
-            if named.is_some() && named == identity(&found.file) {
-                return Ok(Some(found));
+            if named.is_some() && named == identity(&file) {
+                return read(file).map(Some);
             }
         }
         Err(Errno::BUSY)
     }
+}
+
+/// What a lock file says.
+fn read(mut file: File) -> Result<Found, Errno> {
+    let mut owner = Vec::new();
+    (&mut file).take(PADDED as u64).read_to_end(&mut owner)?;
+    let len = owner.iter().rposition(|byte| *byte != 0);
+    owner.truncate(len.map_or(0, |at| at + 1));
+    let mark = mark_of(&file);
+    Ok(Found { file, owner, mark })
+}
+
+/// Which process made a lock file, if it says so.
+pub(crate) fn mark_of(file: &File) -> Option<Mark> {
+    Mark::from_text(&get_mark(file)?)
 }

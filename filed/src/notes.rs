@@ -4,9 +4,9 @@
 //! node may have changed.
 //!
 //! A note is a file in `RUN_DIR/ROLE.held` that holds the host's boot id, so it outlives the process
-//! and not the host: one of an earlier boot says nothing. It is made after the lock, and removed after the lock is given
-//! back; a crash in between leaves a lock without a note, which its successor takes over by its
-//! text, or a note whose lock is given back once more.
+//! and not the host: one of an earlier boot says nothing. It is made after the lock, and removed
+//! before the lock is given back: a crash in between leaves a lock without a note, which its
+//! successor takes over by its text, and never a note that tells of a lock that nobody broke.
 
 use driver::Name;
 use std::ffi::OsStr;

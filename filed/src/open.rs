@@ -28,18 +28,21 @@ impl Filed {
         let root = open_dir(&config.dir)?;
         if let Some(dir) = &config.lock_dir {
             open_dir(dir)?;
-            leftovers::sweep(dir, config.owner.as_bytes());
         }
         let entropy = &*reactor.env.entropy;
         let expected = config.expected_id.as_deref();
         let marker = marker::identify(&config.dir, expected, config.mark, entropy)?;
         let block = block_size(&config, &root);
         let write_through = !syncs_whole(&root);
+        let locks = locks(&config, block)?;
+        if locks.flat {
+            leftovers::sweep(&locks.dir, &locks.owner, &locks.registration.0);
+        }
         let core = Core {
             cache: RefCell::new(Cache::new(config.fdcache)),
             tags: Tags::new(marker.is_new, config.fdcache),
             spot: Spot::probe(&root, block),
-            locks: Arc::new(locks(&config, block)?),
+            locks: Arc::new(locks),
             moves: Moves::default(),
             hashers: hashers(reactor)?,
             fs: Fs {

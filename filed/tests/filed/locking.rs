@@ -1,7 +1,8 @@
 //! Lock files: what is in them, and who may take them.
 
 use crate::rig::{Files, SETTINGS, Setting, files, name, pump};
-use driver::{Detail, Driver, Errno, LockReply, Op, OpId};
+use driver::{Detail, Driver, Errno, LockHolder, LockReply, Op, OpId};
+use filed::Config;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,13 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-const VOLUME: &str = "goldvol1";
+pub(crate) const VOLUME: &str = "goldvol1";
 
 impl Files {
-    fn acquire(&mut self) -> Result<LockReply, Errno> {
+    pub(crate) fn acquire(&mut self) -> Result<LockReply, Errno> {
         lock(self.ask(Op::Acquire { name: name(VOLUME) }))
     }
-    fn release(&mut self, force: bool) -> Result<LockReply, Errno> {
+    pub(crate) fn holder(&mut self) -> LockHolder {
+        let name = name(VOLUME);
+        let info = lock(self.ask(Op::LockInfo { name }));
+        info.unwrap().holder.expect("somebody holds it")
+    }
+    pub(crate) fn release(&mut self, force: bool) -> Result<LockReply, Errno> {
         lock(self.ask(Op::Release {
             name: name(VOLUME),
             force,
@@ -33,26 +39,30 @@ fn lock(answer: Result<driver::Reply, Errno>) -> Result<LockReply, Errno> {
 }
 
 /// A directory with a flat lock directory beside it.
-struct Place {
+pub(crate) struct Place {
     setting: Setting,
     data: TempDir,
-    locks: TempDir,
+    pub(crate) locks: TempDir,
 }
 
 impl Place {
-    fn new(setting: Setting) -> Place {
+    pub(crate) fn new(setting: Setting) -> Place {
         Place {
             setting,
             data: setting.dir(),
             locks: setting.dir(),
         }
     }
-    fn open(&self, owner: &str) -> Files {
+    pub(crate) fn open(&self, owner: &str) -> Files {
+        self.open_varied(owner, |_| {})
+    }
+    pub(crate) fn open_varied(&self, owner: &str, vary: impl FnOnce(&mut Config)) -> Files {
         let mut config = self.setting.config(self.data.path(), owner);
         config.lock_dir = Some(self.locks.path().to_owned());
+        vary(&mut config);
         Files::open(config)
     }
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.locks.path().join("goldvol1_lock")
     }
 }
@@ -314,19 +324,13 @@ fn a_lock_of_the_dead_goes_to_one() {
 fn what_was_broken_is_said_to_be_so_whoever_has_it() {
     let place = Place::new(SETTINGS[1]);
     let held = place.setting.dir();
-    let open = |owner: &str| {
-        let mut config = place.setting.config(place.data.path(), owner);
-        config.lock_dir = Some(place.locks.path().to_owned());
-        config.held_dir = (owner == "node_1").then(|| held.path().join("held"));
-        Files::open(config)
-    };
-    let mut ours = open("node_1");
-    ours.acquire().unwrap();
-    drop(ours);
-    let mut other = open("node_2");
+    let noting = |config: &mut Config| config.held_dir = Some(held.path().join("held"));
+    let ours = || place.open_varied("node_1", noting);
+    ours().acquire().unwrap();
+    let mut other = place.open("node_2");
     other.release(true).unwrap();
     other.acquire().unwrap();
-    let mut successor = open("node_1");
+    let mut successor = ours();
     assert_eq!(successor.acquire(), Err(Errno::STALE));
     other.release(false).unwrap();
     assert_eq!(successor.acquire(), Err(Errno::STALE));

@@ -6,6 +6,7 @@
 mod allocations;
 mod conforming;
 mod crash;
+mod deaths;
 mod files;
 mod full;
 mod locking;

@@ -23,6 +23,9 @@ pub struct LockReport {
     pub alive: Option<bool>,
     /// Whether this very node holds it.
     pub ours: bool,
+    /// Whether it certainly is neither this node's nor was left by a predecessor of its blocker.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub foreign: bool,
     /// The host that took it, where the storage remembers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -46,6 +49,7 @@ impl From<&LockHolder> for LockReport {
             run_dir: holder.run_dir.clone().filter(|path| fits(path)),
             alive: holder.alive,
             ours: holder.ours,
+            foreign: holder.foreign,
             host: holder.host.as_ref().map(|host| shown(host.as_bytes())),
             addresses,
             more_addresses,
@@ -94,6 +98,10 @@ fn some_of(addresses: &[String]) -> (Vec<String>, usize) {
     let fit: Vec<String> = fit.collect();
     let more = addresses.len() - fit.len();
     (fit, more)
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn is_zero(count: &usize) -> bool {

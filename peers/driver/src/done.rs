@@ -113,6 +113,8 @@ pub struct LockHolder {
     pub run_dir: Option<PathBuf>,
     /// Whether it is this very driver.
     pub ours: bool,
+    /// Whether it certainly is neither this driver nor a predecessor of it.
+    pub foreign: bool,
     /// Whether the process lives; `None` when it is not of this host or not known.
     pub alive: Option<bool>,
     /// The host that it took the lock on, where the storage remembers it.
@@ -130,6 +132,7 @@ impl fmt::Debug for LockHolder {
             .field("process", &self.process)
             .field("run_dir", &self.run_dir)
             .field("ours", &self.ours)
+            .field("foreign", &self.foreign)
             .field("alive", &self.alive)
             .field("host", &self.host)
             .field("addresses", &self.addresses)

@@ -103,7 +103,7 @@ impl MemoryDriver {
             }
             Op::Acquire { name } => self.store.acquire(name, &self.owner, self.instance),
             Op::Release { name, force } => self.store.release(name, self.instance, *force),
-            Op::LockInfo { name } => Ok(self.store.lock_info(name, self.instance)),
+            Op::LockInfo { name } => Ok(self.store.lock_info(name, &self.owner, self.instance)),
             _ => self.store.apply(op),
         }
     }

@@ -116,14 +116,17 @@ fn start_of(pid: u32) -> io::Result<Option<u64>> {
     Ok(parse_start(&stat))
 }
 
-/// Fields 3 (state) and 22 (start) of `/proc/PID/stat`; the name, field 2, may hold anything.
+/// Fields 3 (state), 20 (threads) and 22 (start) of `/proc/PID/stat`; the name, field 2, may hold
+/// anything. A process whose first thread has ended looks like a zombie while others of it work.
 pub(crate) fn parse_start(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    if has_ended && threads <= 1 {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(1)?.parse().ok()
 }
 
 /// The boot of this host, and the namespace in which pids mean something.
@@ -184,9 +187,33 @@ mod tests {
 
     #[test]
     fn names_with_brackets_and_zombies() {
-        let fields = "0 ".repeat(18);
-        let stat = |state| format!("7 (a) R (b) {state} {fields}99 0");
-        assert_eq!(parse_start(&stat("S")), Some(99));
-        assert_eq!(parse_start(&stat("Z")), None);
+        let fields = "0 ".repeat(16);
+        let stat = |state, threads| format!("7 (a) R (b) {state} {fields}{threads} 0 99 0");
+        assert_eq!(parse_start(&stat("S", 1)), Some(99));
+        assert_eq!(parse_start(&stat("Z", 1)), None);
+    }
+
+    /// A killed process whose first thread had ended was taken for dead while another thread of it was
+    /// still removing a file; its locks were taken over meanwhile.
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads_does() {
+        const PROGRAM: &str = "import ctypes, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).syscall(EXIT, 0)";
+        let program = PROGRAM.replace("EXIT", &libc::SYS_exit.to_string());
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", &program])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        while !stat().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert!(start_of(child.id()).unwrap().is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(start_of(child.id()).unwrap(), None);
     }
 }

@@ -61,9 +61,14 @@ impl Job {
                 let transient = self.mark() & TRANSIENT != 0;
                 if !before || transient || errno == Errno::NOENT {
                     self.give_back(volume).await;
-                } else {
-                    volume.end();
+                    // Broken while it was being taken: nobody here has had the volume.
+                    return Err(if errno == Errno::STALE {
+                        Errno::BUSY
+                    } else {
+                        errno
+                    });
                 }
+                volume.end();
                 Err(errno)
             }
         }
@@ -135,7 +140,7 @@ impl Job {
         if report.owner.is_none() || report.ours {
             return Ok(report.ours);
         }
-        if report.alive == Some(true) {
+        if report.foreign || report.alive == Some(true) {
             return Ok(false);
         }
         // Perhaps blockerm's predecessor took it for us; only taking it again can tell.
@@ -160,15 +165,22 @@ impl Job {
         if !stays {
             self.add_mark(TRANSIENT);
         }
-        let result = match self.open(volume).await {
+        let opened = self.open(volume).await;
+        let had_it = opened.is_ok();
+        let result = match opened {
             Ok(_) => act().await,
             Err(errno) => Err(errno),
         };
+        let mut closed = Ok(());
         if !stays && volume.is_held() {
-            let closed = self.close_held(volume).await;
-            return result.and_then(|value| closed.map(|()| value));
+            closed = self.close_held(volume).await;
         }
-        result
+        if !stays && had_it && volume.is_lost() {
+            // Nobody else here had it open: nobody else has lost it.
+            self.forget_lock(&volume.target()).await;
+            volume.end();
+        }
+        result.and_then(|value| closed.map(|()| value))
     }
 
     /// That the volume exists, before its lock is touched.

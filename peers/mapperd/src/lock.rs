@@ -25,6 +25,9 @@ pub(crate) struct LockReport {
     /// Whether this very node's blocker holds it.
     #[serde(default)]
     pub(crate) ours: bool,
+    /// Whether it certainly is another node's; else a predecessor of our blocker may have left it.
+    #[serde(default, skip_serializing)]
+    pub(crate) foreign: bool,
     /// The host that took it, where the storage remembers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
@@ -119,6 +122,7 @@ impl Job {
         let request = Request::new(Operation::Release, *volume);
         match self.ask(Side::Maps, request, None).await {
             Ok(_) => Ok(()),
+            Err(Errno::PERM) if self.lock_info(volume).await?.foreign => Err(Errno::STALE),
             // Perhaps blockerm's dead predecessor took it for us: only who takes it can tell.
             Err(Errno::PERM) => match self.acquire(volume).await {
                 Ok(ours) => {

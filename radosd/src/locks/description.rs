@@ -124,6 +124,8 @@ impl Found {
             run_dir: mark.as_ref().and_then(|mark| mark.run_dir.clone()),
             process: mark.map(|mark| mark.process),
             ours,
+            // Who takes it finds out.
+            foreign: false,
             host: self.said.as_ref().map(|said| said.host.clone()),
             addresses: self.addresses(),
             since_s: self.said.as_ref().map(|said| said.since),

@@ -316,6 +316,7 @@ impl Core {
             process: Some(locks.registration.0.process.clone()),
             run_dir: locks.registration.0.run_dir.clone(),
             ours: true,
+            foreign: false,
             alive: Some(true),
             host: Some(hostname()),
             addresses: members.into_iter().map(|member| member.address).collect(),

@@ -7,15 +7,19 @@
 //! A round:
 //! 1. a tree as older releases left it is laid beneath the running nodes (`old`);
 //! 2. readers ask both nodes for everything in it, over and over, and check every answer; they also
-//!    store blocks and hash objects, both nodes the same ones (`load`);
+//!    store blocks and hash objects, both nodes the same ones (`load`). Only a volume that can be
+//!    written to may be refused them, with ESTALE, and only if its lock was broken (`broken`);
 //! 3. in two of three rounds `vlmc migrate --all` runs, on one node or on both;
-//! 4. at random points processes die and are replaced;
+//! 4. at random points processes die and are replaced, half of them just when an object, a map or a
+//!    lock has changed (`moments`);
 //! 5. when the readers have stopped, each node is asked for everything once, and then the files are
 //!    looked at, with no node between (`judge`): each object lies in one place, where new ones are
 //!    made, under one name, whole, and besides there is nothing.
 
+mod broken;
 mod judge;
 mod load;
+mod moments;
 mod old;
 mod run;
 

@@ -165,13 +165,13 @@ impl MemoryStore {
         .into())
     }
 
-    pub(super) fn lock_info(&self, name: &Name, instance: u64) -> Reply {
+    pub(super) fn lock_info(&self, name: &Name, owner: &[u8], instance: u64) -> Reply {
         let state = self.state.borrow();
         let lives = |held: &Held| state.alive.contains(&held.instance);
-        let holder = state
-            .locks
-            .get(name)
-            .map(|held| held.holder(instance, Some(lives(held))));
+        let holder = state.locks.get(name).map(|held| LockHolder {
+            foreign: held.owner != owner,
+            ..held.holder(instance, Some(lives(held)))
+        });
         Detail::Lock(Box::new(LockReply {
             holder,
             ..LockReply::default()

@@ -1,5 +1,6 @@
 //! Readers: each asks one node for what is in a tree, and checks what it says.
 
+use super::broken::Broken;
 use super::old::{BLOCK, Map, Object, Tree};
 use client::Client;
 use rand::{RngExt, SeedableRng};
@@ -21,21 +22,16 @@ pub(super) struct Signals {
 /// What is wrong with an answer.
 pub(super) type Wrong = String;
 
-/// A client of one node, and the tree that it knows.
+/// A client of one node, the tree that it knows, and what excuses an error.
 pub(super) struct Reader<'a> {
     pub(super) client: &'a Client,
     pub(super) tree: &'a Tree,
+    pub(super) broken: &'a Broken,
 }
 
 /// Random questions until told to stop, or until an answer is wrong.
-pub(super) fn read(
-    client: &Client,
-    tree: &Tree,
-    seed: u64,
-    signals: &Signals,
-) -> Result<(), Wrong> {
+pub(super) fn read(reader: &Reader<'_>, seed: u64, signals: &Signals) -> Result<(), Wrong> {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    let reader = Reader { client, tree };
     while !signals.stop.load(Relaxed) {
         reader.ask_anything(&mut dice)?;
         signals.served.fetch_add(1, Relaxed);
@@ -171,7 +167,7 @@ impl Reader<'_> {
                 Ok(reply) => break reply.bytes,
                 // The other node found us dead and took the lock of a volume that can be written
                 // to: who had it open has to say that he knows.
-                Err(libc::ESTALE) if told < LOSSES_MAX => {
+                Err(libc::ESTALE) if told < LOSSES_MAX && self.broken.has(volume) => {
                     told += 1;
                     self.close(volume);
                 }

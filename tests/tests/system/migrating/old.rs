@@ -17,6 +17,7 @@ const UPLOADS: usize = 4;
 const SOURCES: usize = 2;
 
 /// An object and what is in it.
+#[derive(Clone)]
 pub(super) struct Object {
     pub(super) name: String,
     pub(super) content: Vec<u8>,
@@ -40,9 +41,9 @@ pub(super) struct Tree {
     /// A volume of 0.3, and its only object.
     pub(super) volume: String,
     pub(super) object: Object,
-    /// Blocks that clients store meanwhile.
+    /// Blocks that clients store meanwhile; one is among the old ones.
     pub(super) uploads: Vec<Object>,
-    /// Objects that clients have hashed meanwhile.
+    /// Objects that clients have hashed meanwhile; the content of one is an old block's.
     pub(super) sources: Vec<Object>,
 }
 
@@ -80,19 +81,33 @@ impl Tree {
             name: format!("archip_{}", sha256(volume.as_bytes())),
             content: content(dice),
         };
+        let mut uploads: Vec<Object> = (0..UPLOADS).map(|_| block(dice)).collect();
+        uploads.push(blocks[0].clone());
+        let mut contents: Vec<Vec<u8>> = (0..SOURCES).map(|_| content(dice)).collect();
+        contents.push(blocks[1].content.clone());
+        let sources = contents.into_iter().zip(0..).map(|(content, n)| Object {
+            name: format!("source-{round}-{n}"),
+            content,
+        });
+        let sources = sources.collect();
         Tree {
             blocks,
             maps,
             volume,
             object,
-            uploads: (0..UPLOADS).map(|_| block(dice)).collect(),
-            sources: (0..SOURCES)
-                .map(|n| Object {
-                    name: format!("source-{round}-{n}"),
-                    content: content(dice),
-                })
-                .collect(),
+            uploads,
+            sources,
         }
+    }
+
+    /// Where its files lie that are to move.
+    pub(super) fn old_paths(&self) -> Vec<PathBuf> {
+        let blocks = self.blocks.iter().chain([&self.object]);
+        let maps = self.maps.iter().map(|map| map.name.clone());
+        let blocks = blocks.map(|block| Path::new("blocks").join(old_path(&block.name)));
+        let maps = maps.chain([format!("archip_{}", self.volume)]);
+        let maps = maps.map(|name| Path::new("maps").join(old_path(&name)));
+        blocks.chain(maps).collect()
     }
 
     /// Lays it down below `dir`, beneath whoever serves there.

@@ -1,7 +1,9 @@
 //! The nodes, their deaths, and one round after the other.
 
+use super::broken::Broken;
 use super::judge;
 use super::load::{self, Reader, Signals, Wrong};
+use super::moments::Moments;
 use super::old::Tree;
 use client::Client;
 use nix::sys::signal::Signal;
@@ -20,12 +22,15 @@ const READERS_OF_EACH: u64 = 2;
 /// Answers before, between and after deaths: fewer than this each.
 const ANSWERS: u64 = 120;
 const DEATHS_MAX: u32 = 3;
+/// Moments that are let pass before a death at one of them: fewer than this.
+const MOMENTS: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two nodes over one tree.
 pub(super) struct Nodes {
     one: RealNode,
     other: RealNode,
+    broken: Broken,
 }
 
 /// What happened in rounds.
@@ -89,11 +94,21 @@ impl Nodes {
             text.replace("lock_dir = ", &format!("lock_dir = {dir}/"))
         };
         let other = RealNode::start_varied(parent, vary, shared).unwrap();
-        Nodes { one, other }
+        let broken = Broken::watch(&one.dir().join("locks"));
+        Nodes { one, other, broken }
     }
 
     fn both(&self) -> [&RealNode; 2] {
         [&self.one, &self.other]
+    }
+
+    fn reader<'a>(&'a self, client: &'a Client, tree: &'a Tree) -> Reader<'a> {
+        let broken = &self.broken;
+        Reader {
+            client,
+            tree,
+            broken,
+        }
     }
 
     /// Where the tree is.
@@ -132,6 +147,7 @@ impl Nodes {
     /// Readers on both nodes, and deaths among them.
     fn serve_and_die(&self, tree: &Tree, dice: &mut ChaCha8Rng) -> (Seen, Vec<Wrong>) {
         let signals = Signals::default();
+        let moments = Moments::of(self.dir(), tree);
         let mut seen = Seen::default();
         let wrong = std::thread::scope(|scope| {
             let mut readers = Vec::new();
@@ -140,14 +156,14 @@ impl Nodes {
                     let (signals, seed) = (&signals, dice.random::<u64>());
                     let (socket, ports) = (node.socket(), node.ports());
                     readers.push(scope.spawn(move || {
-                        let client = Client::connect(&socket, ports, "reader").unwrap();
-                        load::read(&client, tree, seed, signals)
+                        let client = &Client::connect(&socket, ports, "reader").unwrap();
+                        load::read(&self.reader(client, tree), seed, signals)
                             .map_err(|wrong| format!("node {n}, reader {reader}: {wrong}"))
                     }));
                 }
             }
             let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                self.die(&signals, dice, &mut seen)
+                self.die(tree, (&signals, &moments), dice, &mut seen)
             }));
             signals.stop.store(true, Relaxed);
             let answers = readers.into_iter().map(|reader| reader.join().unwrap());
@@ -165,7 +181,13 @@ impl Nodes {
     }
 
     /// Runs the tool, kills, and waits for answers in between.
-    fn die(&self, signals: &Signals, dice: &mut ChaCha8Rng, seen: &mut Seen) -> Vec<Wrong> {
+    fn die(
+        &self,
+        tree: &Tree,
+        (signals, moments): (&Signals, &Moments),
+        dice: &mut ChaCha8Rng,
+        seen: &mut Seen,
+    ) -> Vec<Wrong> {
         let mut tools: Vec<Child> = match dice.random_range(0..3) {
             0 => Vec::new(),
             1 => vec![migrate_all(self.both()[dice.random_range(0..2)])],
@@ -174,14 +196,17 @@ impl Nodes {
         let victim = self.both()[dice.random_range(0..2)];
         for _ in 0..dice.random_range(1..=DEATHS_MAX) {
             let more = dice.random_range(0..ANSWERS);
-            await_answers(signals, more);
+            match dice.random() {
+                true => await_answers(signals, more),
+                false => await_moment(signals, moments, dice.random_range(0..MOMENTS)),
+            }
             let role = ["blockerb", "blockerm", "mapperd"][dice.random_range(0..3)];
             seen.deaths += u64::from(kill(victim, role));
         }
         await_answers(signals, dice.random_range(0..ANSWERS));
         let mut wrong = Vec::new();
         for tool in tools.drain(..) {
-            match ended(tool) {
+            match self.ended(tool, tree) {
                 Ok(true) => seen.runs += 1,
                 Ok(false) => seen.busy += 1,
                 Err(why) => wrong.push(why),
@@ -190,16 +215,38 @@ impl Nodes {
         wrong
     }
 
+    /// True: it moved everything; false: maps were locked by somebody. Err: what else it says.
+    fn ended(&self, tool: Child, tree: &Tree) -> Result<bool, Wrong> {
+        let output = tool.wait_with_output().map_err(|why| why.to_string())?;
+        if output.status.success() {
+            return Ok(true);
+        }
+        let said = || {
+            let (out, err) = (&output.stdout, &output.stderr);
+            let text = [&out[..], &err[..]].map(String::from_utf8_lossy).concat();
+            format!("migrate --all: {}: {text}", output.status)
+        };
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).map_err(|_| said())?;
+        let left = report["left"].as_array().ok_or_else(said)?;
+        let has_other_holder = |left: &serde_json::Value| {
+            let reason = left["reason"].as_str().unwrap_or_default();
+            let is = |errno| reason.ends_with(&reason_of(errno));
+            let broken = || is(libc::ESTALE) && self.broken.has(&tree.volume);
+            left["role"] == "mapperd" && (is(libc::EBUSY) || broken())
+        };
+        match left.iter().all(has_other_holder) {
+            true => Ok(false),
+            false => Err(said()),
+        }
+    }
+
     /// Each node once, and then there is nothing under way any more.
     fn ask_everything(&self, tree: &Tree) -> Vec<Wrong> {
         let mut wrong = Vec::new();
         for (node, n) in self.both().into_iter().zip(0..) {
             let client = node.client();
-            let reader = Reader {
-                client: &client,
-                tree,
-            };
-            let asked = reader.ask_everything();
+            let asked = self.reader(&client, tree).ask_everything();
             wrong.extend(
                 asked
                     .map_err(|why| format!("node {n}, at the end: {why}"))
@@ -223,32 +270,10 @@ fn migrate_all(node: &RealNode) -> Child {
     command.stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// True: it moved everything; false: maps were locked by somebody. Err: what else it says.
-fn ended(tool: Child) -> Result<bool, Wrong> {
-    let output = tool.wait_with_output().map_err(|why| why.to_string())?;
-    if output.status.success() {
-        return Ok(true);
-    }
-    let said = || {
-        let (out, err) = (&output.stdout, &output.stderr);
-        let text = [&out[..], &err[..]].map(String::from_utf8_lossy).concat();
-        format!("migrate --all: {}: {text}", output.status)
-    };
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| said())?;
-    let left = report["left"].as_array().ok_or_else(said)?;
-    let is_busy = |left: &serde_json::Value| {
-        let reason = left["reason"].as_str().unwrap_or_default();
-        let has_other_holder = [
-            "it is locked or in use elsewhere",
-            // Taken by the other node, which found this one dead.
-            "this node no longer holds the volume's lock",
-        ];
-        left["role"] == "mapperd" && has_other_holder.iter().any(|why| reason.ends_with(why))
-    };
-    match left.iter().all(is_busy) {
-        true => Ok(false),
-        false => Err(said()),
-    }
+/// How the tools say it, behind what they were doing.
+fn reason_of(errno: i32) -> String {
+    let what = String::new();
+    client::Error { errno, what }.to_string()
 }
 
 /// Kills the process of a role; false: it is dead already, or not alive again.
@@ -267,6 +292,16 @@ fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, words) = stat.rsplit_once(')')?;
     words.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Waits for one of the moments; when everything has moved there may be none.
+fn await_moment(signals: &Signals, moments: &Moments, count: usize) {
+    let goal = signals.served.load(Relaxed) + ANSWERS;
+    let begin = Instant::now();
+    moments.pass(count, || {
+        assert!(begin.elapsed() < PATIENCE, "the readers are stuck");
+        signals.served.load(Relaxed) >= goal
+    });
 }
 
 fn await_answers(signals: &Signals, more: u64) {
