@@ -1,5 +1,6 @@
 //! Objects that are named by their content. One appears with all of it or not at all: nobody ever
-//! finds a part of a content under its hash.
+//! finds a part of a content under its hash. What a client stored by a plain write under such a name,
+//! and a host's death left short, is completed by the next who has that content.
 
 use crate::core::{Core, TRIES};
 use crate::fs::{Answer, Piece};
@@ -22,14 +23,23 @@ impl Core {
         let name = digest.to_name();
         let held = self.hold_name(&name).await;
         match self.find_held(&held).await {
-            Ok(object) => (self.keep(&object).await, buf),
+            Ok(object) => self.keep(&object, buf, len).await,
             Err(Errno::NOENT) => self.store_new(name, buf, len).await,
             Err(errno) => (Err(errno), buf),
         }
     }
 
-    /// An object that is there already stays, also after a loss of power.
-    async fn keep(&self, object: &Object) -> Answer<()> {
+    /// An object that is there already stays, also after a loss of power, with all of its content.
+    async fn keep(&self, object: &Rc<Object>, buf: Buf, len: usize) -> (Answer<()>, Buf) {
+        let (whole, buf) = match self.fs.size(object).await {
+            Ok(size) if size < len as u64 => self.fill(object, buf, len).await,
+            found => (found.map(drop), buf),
+        };
+        (self.stays(object, whole).await, buf)
+    }
+
+    async fn stays(&self, object: &Object, whole: Answer<()>) -> Answer<()> {
+        whole?;
         self.sync_baseline().await?;
         self.sync_entry(object.place.get()).await
     }
@@ -67,7 +77,7 @@ impl Core {
         Err(Errno::NOENT)
     }
 
-    /// Makes the first `len` bytes of `buf` a new object's content, durably.
+    /// Makes the first `len` bytes of `buf` an object's content, durably.
     async fn fill(&self, object: &Rc<Object>, buf: Buf, len: usize) -> (Answer<()>, Buf) {
         let padded = len.next_multiple_of(self.fs.block as usize);
         let (written, buf) = if padded <= buf.len() {

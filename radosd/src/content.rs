@@ -33,20 +33,34 @@ impl Core {
             (algorithm.digest(&stripped), stripped)
         };
         let (digest, content) = self.offload.run(job).await;
-        let steps = Steps::new().create(true);
-        let steps = match content.is_empty() {
-            true => steps,
-            false => steps.write(&content, 0),
-        };
-        match self.apply(&digest.to_name(), steps).await {
-            // B20: an object of that name has this content, whoever wrote it.
-            Err(Errno::EXIST) => {}
-            answer => answer?,
-        }
+        self.store(&digest.to_name(), &content).await?;
         Ok(Reply {
             serviced: size,
             detail: Detail::Hash(digest),
         })
+    }
+
+    /// Makes the object that is named by its content.
+    async fn store(&self, name: &Name, content: &[u8]) -> Answer<()> {
+        if content.is_empty() {
+            return match self.apply(name, Steps::new().create(true)).await {
+                Err(Errno::EXIST) => Ok(()),
+                answer => answer,
+            };
+        }
+        let steps = Steps::new().create(true).write(content, 0);
+        match self.apply(name, steps).await {
+            Err(Errno::EXIST) => {}
+            answer => return answer,
+        }
+        // B20: an object of that name has this content, whoever wrote it; but for one that a client
+        // wrote piece by piece until its host died.
+        match self.stat(name).await {
+            Ok(size) if size < content.len() as u64 => {
+                self.apply(name, Steps::new().write(content, 0)).await
+            }
+            found => found.map(drop),
+        }
     }
 
     pub(crate) async fn list(&self, cursor: u64, max: usize) -> Answer<Reply> {

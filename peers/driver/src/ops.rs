@@ -119,8 +119,8 @@ pub enum Op {
     },
     /// Reads up to `size` bytes from `offset`, takes off trailing zeros, and hashes the rest
     /// ([`Detail::Hash`](crate::Detail::Hash)); stores it, durably, under the hash as its name,
-    /// unless an object of that name exists. A missing object is `ENOENT`. At most
-    /// `Capabilities::max_io` bytes.
+    /// unless an object of that name exists; one that is shorter than its content is completed. A
+    /// missing object is `ENOENT`. At most `Capabilities::max_io` bytes.
     Hash {
         /// The object.
         name: Name,

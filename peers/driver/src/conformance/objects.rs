@@ -309,6 +309,13 @@ fn hash_names_content(s: &mut Subject) {
         .digest(&pattern(1, 700)[..100])
         .to_name();
     assert_eq!(s.hash(&object, 100).unwrap(), cut);
+    // A client's plain write of this content ended with its host, after the first bytes.
+    let short = HashAlgorithm::Sha256
+        .digest(&pattern(1, 700)[..650])
+        .to_name();
+    s.write(&short, 0, &pattern(1, 512)).unwrap();
+    assert_eq!(s.hash(&object, 650).unwrap(), short);
+    assert_eq!(s.read(&short, 0, 650).unwrap(), pattern(1, 700)[..650]);
     let op = Op::Hash {
         name: object,
         offset: 700,

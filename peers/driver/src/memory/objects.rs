@@ -175,7 +175,10 @@ impl Objects {
         let stripped = strip_zeros(&content[from..to.max(from)]).to_vec();
         let digest = algorithm.digest(&stripped);
         let object = self.change(&digest.to_name());
-        object.seen.get_or_insert(stripped);
+        let seen = object.seen.get_or_insert_default();
+        if seen.len() < stripped.len() {
+            *seen = stripped;
+        }
         object.persist();
         let detail = Detail::Hash(digest);
         Ok(Reply {
