@@ -12,9 +12,11 @@
 //! The holder keeps its lock file open: `st_nlink == 0` says that it was removed or replaced.
 //! Everything here blocks, for one or two disk writes at most, and runs on a worker thread.
 //!
-//! - `new`: a lock before it has its place; `file`: single system calls
+//! - `new`: a lock before it has its place; `neighbour`: whether another node of this host lives;
+//!   `file`: single system calls
 
 mod file;
+mod neighbour;
 mod new;
 
 use crate::layout::Place;
@@ -156,7 +158,8 @@ impl Locks {
             let holder = self.holder(name, &found);
             let ours = self.has_our_owner(&found, &holder);
             let may = match holder.alive {
-                Some(alive) => !alive,
+                Some(true) => false,
+                Some(false) => !self.is_of_living_node(&holder),
                 None => ours,
             };
             if broken && !(may && ours) {
@@ -198,6 +201,14 @@ impl Locks {
             _ => false,
         };
         found.owner == self.owner && !other_node
+    }
+
+    /// Whether another node of this host, which lives, has the lock of the dead.
+    fn is_of_living_node(&self, holder: &LockHolder) -> bool {
+        let theirs = holder.run_dir.as_deref();
+        let theirs =
+            theirs.filter(|theirs| Some(*theirs) != self.registration.0.run_dir.as_deref());
+        theirs.is_some_and(neighbour::lives)
     }
 
     fn holder(&self, name: &Name, found: &Found) -> LockHolder {

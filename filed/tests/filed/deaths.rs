@@ -3,11 +3,13 @@
 use crate::locking::{Place, VOLUME};
 use crate::rig::{SETTINGS, name};
 use driver::{Driver, Errno, Mark};
+use filed::DrainLock;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -66,6 +68,34 @@ fn a_prepared_lock_of_a_dead_process_goes_at_the_next_start() {
     drop(it);
     drop(place.open("node_1"));
     assert!(!prepared.exists());
+}
+
+/// The blocker of maps of a node died, and until its successor came another node of this host took
+/// its locks for a dead node's. The first one's guests heard ESTALE; and for as long as a lease lasts
+/// its other blocker went on writing into what was another's by then.
+#[test]
+fn a_lock_of_a_living_nodes_dead_blocker_stays() {
+    let place = Place::new(SETTINGS[1]);
+    let theirs = tempfile::tempdir().unwrap();
+    let of = |owner: &str, dir: &Path| {
+        place.open_varied(owner, |config| config.run_dir = Some(dir.to_owned()))
+    };
+    of("node_1", theirs.path()).acquire().unwrap();
+    let mut other = of("node_2", Path::new("/run/other"));
+
+    let drain = theirs.path().join("blockerb.drain");
+    let writes = DrainLock::acquire(&drain).unwrap();
+    assert_eq!(other.acquire().map(drop), Err(Errno::BUSY));
+    drop(writes);
+    let socket = theirs.path().join("supervisor.sock");
+    let supervisor = UnixListener::bind(&socket).unwrap();
+    assert_eq!(other.acquire().map(drop), Err(Errno::BUSY));
+    assert!(of("node_1", theirs.path()).acquire().unwrap().already_ours);
+    // What nobody listens at, and nobody locks, is left of a node that is dead.
+    drop(supervisor);
+    assert!(socket.exists() && drain.exists());
+    let ended = other.acquire().unwrap().ended.unwrap();
+    assert_eq!(ended.owner, b"node_1");
 }
 
 /// A successor takes its predecessor's lock over by saying in the lock's mark that it lives. Another
