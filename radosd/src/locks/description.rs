@@ -110,8 +110,7 @@ impl Found {
         pools
     }
 
-    /// The holder, as `us` sees it; `ours`: the locker is our client. Whether it is foreign is not told
-    /// here.
+    /// The holder, as `us` sees it; `ours`: the locker is our client.
     pub(crate) fn holder(&self, us: &Mark, ours: bool) -> LockHolder {
         let mark = self.mark();
         // The original says nothing but its client's name.
@@ -125,6 +124,7 @@ impl Found {
             run_dir: mark.as_ref().and_then(|mark| mark.run_dir.clone()),
             process: mark.map(|mark| mark.process),
             ours,
+            // Who takes it finds out.
             foreign: false,
             host: self.said.as_ref().map(|said| said.host.clone()),
             addresses: self.addresses(),

@@ -299,21 +299,13 @@ impl Core {
         }
     }
 
-    /// Whether a lock was left by a dead predecessor. It has our owner's text and, as two nodes of one
-    /// host may have one text, our `RUN_DIR`. Of another boot or host the text alone counts: a node
-    /// may have moved since.
     fn is_predecessor(&self, found: &Found) -> bool {
         let us = &self.locks.registration.0;
         if self.locks.registry.is_settled(&found.locker.address) {
             return true;
         }
-        let holder = found.holder(us, false);
-        let other_node = match (&us.run_dir, &holder.run_dir) {
-            (Some(ours), Some(theirs)) => holder.alive.is_some() && ours != theirs,
-            _ => false,
-        };
         let same = |said: &Description| said.owner == self.locks.owner;
-        found.said.as_ref().is_some_and(same) && holder.alive != Some(true) && !other_node
+        found.said.as_ref().is_some_and(same) && found.holder(us, false).alive != Some(true)
     }
 
     fn taken(&self, volume: &Name, already_ours: bool) -> Reply {
@@ -389,13 +381,7 @@ impl Core {
     pub(crate) async fn lock_info(&self, volume: &Name) -> Answer<Reply> {
         let found = self.find(&object(volume)?).await?;
         let us = &self.locks.registration.0;
-        let holder = found.map(|found| {
-            let ours = self.is_ours(&found);
-            LockHolder {
-                foreign: !ours && !self.is_predecessor(&found),
-                ..found.holder(us, ours)
-            }
-        });
+        let holder = found.map(|found| found.holder(us, self.is_ours(&found)));
         Ok(reply(LockReply {
             holder,
             ..LockReply::default()

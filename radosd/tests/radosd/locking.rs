@@ -1,10 +1,8 @@
 //! Locks as others see them, and waiting for them.
 
 use crate::rig::{Pool, blocklisted, config, lab, name, pump, run_dir};
-use crate::victim::Victim;
 use driver::{Detail, Driver, Errno, LockReply, Name, Op};
 use rados_lab::{Lab, Options};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn ask(pool: &mut Pool, op: Op) -> Result<LockReply, Errno> {
@@ -52,31 +50,6 @@ fn a_lock_is_the_originals() {
     assert_eq!(seen(&lab, "volume_lock"), r#""exclusive" "" []"#);
     let listed = lab.rados(&["-p", "maps", "ls"]).unwrap().out;
     assert_eq!(listed.trim(), "volume_lock", "and nothing else is left");
-}
-
-/// Two nodes of one host have one owner's text, unless they are told another. When the blocker of one
-/// died, the other took its locks for its own. A predecessor has the same `RUN_DIR`.
-#[test]
-fn a_lock_of_another_dead_node_with_our_text_is_not_ours() {
-    if rados_lab::skip("a_lock_of_another_dead_node_with_our_text_is_not_ours") {
-        return;
-    }
-    let lab = lab(Options::default());
-    let (one, other) = (run_dir(), run_dir());
-    let of = |dir: &Path| config(&lab, "maps", "node_1", dir);
-    Victim::hold(&of(one.path()), "volume").kill();
-    let volume = name("volume");
-    let info = |pool: &mut Pool| ask(pool, Op::LockInfo { name: volume }).unwrap();
-    let mut ours = Pool::open(of(other.path())).unwrap();
-    assert!(info(&mut ours).holder.unwrap().foreign);
-    assert_eq!(acquire(&mut ours, &volume).map(drop), Err(Errno::BUSY));
-    assert_eq!(
-        release(&mut ours, &volume, false).map(drop),
-        Err(Errno::PERM)
-    );
-    let mut successor = Pool::open(of(one.path())).unwrap();
-    assert!(acquire(&mut successor, &volume).unwrap().already_ours);
-    assert!(!info(&mut successor).holder.unwrap().foreign);
 }
 
 /// The original's lock says nothing but its client; it is respected, named, and broken by force,
